@@ -1,0 +1,57 @@
+"""Ciphertext under random names, spread over several containers.
+
+Implementations: folders (`adapters/objects/folder.py`, fsync before return) and memory (`adapters/objects/memory.py`, asserts that
+objects never change). Objects are written once and never changed. Nobody retries below the service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from keystead.core.ids import RandomBytes
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One stored object. `age_seconds` by the store's own clock: never the dev clock, which can be advanced under a running import."""
+
+    ref: str
+    size: int
+    age_seconds: float
+
+
+class ObjectStore(Protocol):
+    """Raises, every method: `Unavailable` when the store cannot be reached or is full."""
+
+    def new_ref(self, random: RandomBytes) -> str:
+        """A fresh reference, CONTAINER/NAME, in a container chosen at random; at most 80 ASCII characters."""
+        ...
+
+    def put(self, ref: str, chunks: Iterable[bytes | memoryview]) -> int:
+        """Store the chunks as one object; returns its size in bytes. Durable when it returns; a crash before leaves no object of that name.
+
+        Raises:
+            Conflict: the name exists; objects are never overwritten.
+        """
+        ...
+
+    def get(self, ref: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset`.
+
+        Raises:
+            NotFound: no such object.
+            IntegrityFailure: the object ends before.
+        """
+        ...
+
+    def delete(self, ref: str) -> None:
+        """Remove an object; one that does not exist is passed over."""
+        ...
+
+    def all_objects(self) -> Iterator[ObjectInfo]:
+        """Every object of every container, in no order, for the job that collects what a crash left behind."""
+        ...
