@@ -55,7 +55,9 @@ def policy_name(text: str) -> str:
     """
     if any(character.isspace() for character in text):
         raise InvalidRequest(
-            "policy_name_has_spaces", f"the policy name {text!r} contains spaces", "use letters, digits, '-', '_' or '.', for example " + repr("-".join(text.split()))
+            "policy_name_has_spaces",
+            f"the policy name {text!r} contains spaces",
+            "use letters, digits, '-', '_' or '.', for example " + repr("-".join(text.split())),
         )
     if not POLICY_NAME.fullmatch(text):
         raise InvalidRequest("policy_name_invalid", f"{text!r} is not a policy name", "use 1 to 64 letters, digits, '-', '_' or '.'")

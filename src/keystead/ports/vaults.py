@@ -82,9 +82,9 @@ class Vaults(Protocol):
         ...
 
     def wrap(self, tenant_id: str, application: str, key_uri: str, value: bytes) -> WrappedValue:
-        """wrapKey with RSA-OAEP-256, always by the vault itself, so that a missing permission shows (R-074)."""
+        """Wrap (wrapKey) with RSA-OAEP-256, always by the vault itself, so that a missing permission shows (R-074)."""
         ...
 
     def unwrap(self, tenant_id: str, application: str, key_uri: str, value: bytes) -> bytes:
-        """unwrapKey with RSA-OAEP-256; the URI must name the version that wrapped."""
+        """Unwrap (unwrapKey) with RSA-OAEP-256; the URI must name the version that wrapped."""
         ...

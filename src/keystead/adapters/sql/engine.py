@@ -30,7 +30,12 @@ def sqlite_engine(path: Path) -> Engine:
     """An engine on a SQLite file; the file is made when first written to."""
     engine = create_engine(
         f"sqlite:///{path}",
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None, "check_same_thread": False, "cached_statements": 512},
+        connect_args={
+            "timeout": BUSY_TIMEOUT_SECONDS,
+            "isolation_level": None,
+            "check_same_thread": False,
+            "cached_statements": 512,
+        },
         pool_size=16,
         max_overflow=64,
         query_cache_size=1_000,
@@ -39,7 +44,14 @@ def sqlite_engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "cache_size=-16384", "temp_store=MEMORY"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+            "cache_size=-16384",
+            "temp_store=MEMORY",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -78,7 +90,11 @@ def translated() -> Iterator[None]:
     except IntegrityError:
         raise
     except OperationalError as error:
-        raise Unavailable("database_unavailable", f"the database did not take the call: {error.orig}", "check that its disk is there and has room, then try again") from error
+        raise Unavailable(
+            "database_unavailable",
+            f"the database did not take the call: {error.orig}",
+            "check that its disk is there and has room, then try again",
+        ) from error
     except DBAPIError as error:
         if "malformed" in str(error.orig) or "not a database" in str(error.orig):
             raise IntegrityFailure("database_damaged", f"the database file is damaged: {error.orig}", "restore it from a backup") from error

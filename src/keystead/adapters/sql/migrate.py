@@ -45,7 +45,11 @@ def ensure_current(engine: Engine, family: str) -> None:
     if revision == HEADS[family]:
         return
     if revision is not None and revision > HEADS[family]:
-        raise PreconditionFailed("schema_too_new", f"the {family} database is at revision {revision}; this version of Keystead knows up to {HEADS[family]}", "use the newer version")
+        raise PreconditionFailed(
+            "schema_too_new",
+            f"the {family} database is at revision {revision}; this version of Keystead knows up to {HEADS[family]}",
+            "use the newer version",
+        )
     from alembic import command  # noqa: PLC0415 - see the module's docstring
 
     with engine.connect() as connection:

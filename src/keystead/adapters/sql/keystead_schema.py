@@ -1,0 +1,273 @@
+"""Tables of the service's database. Times are milliseconds since the epoch; ids are UUIDs as text; content is only ever in sealed columns."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(name: str = "id", *, primary: bool = False) -> Column[str]:
+    return Column(name, String(36), primary_key=primary, nullable=False)
+
+
+tenants = Table(
+    "tenants",
+    METADATA,
+    _id(primary=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("domain", String(253), nullable=False, unique=True),
+    Column("geos", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+people = Table(
+    "people",
+    METADATA,
+    _id(primary=True),
+    Column("tenant_id", String(36), ForeignKey("tenants.id")),
+    Column("upn", String(320), nullable=False, unique=True),
+    Column("roles", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Index(None, "tenant_id", "upn"),
+)
+
+tokens = Table(
+    "tokens",
+    METADATA,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("upn", String(320), nullable=False, index=True),
+    Column("tenant_id", String(36)),
+    Column("claim", Boolean, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+)
+
+onboardings = Table(
+    "onboardings",
+    METADATA,
+    Column("tenant_id", String(36), ForeignKey("tenants.id"), primary_key=True),
+    Column("workload", String(16), primary_key=True),
+    Column("subscription_ids", Text, nullable=False),
+    Column("officers", Text, nullable=False),
+    Column("completed", BigInteger, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    METADATA,
+    _id(primary=True),
+    Column("tenant_id", String(36), ForeignKey("tenants.id"), nullable=False),
+    Column("workload", String(16), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("version_id", String(36), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("check_value", LargeBinary(32), nullable=False),
+    Column("shred_key_id", String(36), nullable=False),
+    Column("availability_key_id", String(36), nullable=False),
+    UniqueConstraint("tenant_id", "workload", "name"),
+)
+
+policy_versions = Table(
+    "policy_versions",
+    METADATA,
+    _id(primary=True),
+    Column("policy_id", String(36), ForeignKey("policies.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("reason", String(32), nullable=False),
+    UniqueConstraint("policy_id", "number"),
+)
+
+policy_copies = Table(
+    "policy_copies",
+    METADATA,
+    Column("version_id", String(36), ForeignKey("policy_versions.id"), primary_key=True),
+    Column("role", String(16), primary_key=True),
+    Column("key_uri", Text, nullable=False, index=True),
+    Column("algorithm", String(32), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
+policy_states = Table(
+    "policy_states",
+    METADATA,
+    Column("policy_id", String(36), ForeignKey("policies.id"), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("probed_at", BigInteger, nullable=False),
+    Column("succeeded_at", BigInteger, nullable=False),
+    Column("mixed_since", BigInteger, nullable=False),
+    Column("primary_outcome", String(16), nullable=False),
+    Column("primary_reason", String(200), nullable=False),
+    Column("secondary_outcome", String(16), nullable=False),
+    Column("secondary_reason", String(200), nullable=False),
+    Column("lease_owner", String(64), nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+)
+
+mailboxes = Table(
+    "mailboxes",
+    METADATA,
+    _id(primary=True),
+    Column("tenant_id", String(36), ForeignKey("tenants.id"), nullable=False),
+    Column("upn", String(320), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("licensed", Boolean, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("policy_id", String(36), ForeignKey("policies.id"), nullable=False),
+    Column("pending_policy_id", String(36), ForeignKey("policies.id")),
+    Column("key_version", Integer, nullable=False),
+    Column("move_state", String(16), nullable=False),
+    Column("assigned_at", BigInteger),
+    Column("moved_at", BigInteger),
+    Column("moved_items", Integer, nullable=False),
+    Column("item_count", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    UniqueConstraint("tenant_id", "upn"),
+    Index(None, "pending_policy_id", "tenant_id"),
+    Index(None, "policy_id"),
+)
+
+mailbox_keys = Table(
+    "mailbox_keys",
+    METADATA,
+    Column("mailbox_id", String(36), ForeignKey("mailboxes.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("wrapped", LargeBinary(128), nullable=False),
+)
+
+mailbox_delegates = Table(
+    "mailbox_delegates",
+    METADATA,
+    Column("mailbox_id", String(36), ForeignKey("mailboxes.id", ondelete="CASCADE"), primary_key=True),
+    Column("upn", String(320), primary_key=True),
+)
+
+folders = Table(
+    "folders",
+    METADATA,
+    _id(primary=True),
+    Column("mailbox_id", String(36), ForeignKey("mailboxes.id", ondelete="CASCADE"), nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("name_hash", LargeBinary(32), nullable=False),
+    Column("sealed_name", LargeBinary, nullable=False),
+    UniqueConstraint("mailbox_id", "name_hash"),
+)
+
+items = Table(
+    "items",
+    METADATA,
+    _id(primary=True),
+    Column("mailbox_id", String(36), ForeignKey("mailboxes.id", ondelete="CASCADE"), nullable=False),
+    Column("folder_id", String(36), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("content_hash", LargeBinary(32), nullable=False),
+    Column("summary", LargeBinary, nullable=False),
+    Column("object_ref", String(80), nullable=False, index=True),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("parts", Integer, nullable=False),
+    UniqueConstraint("mailbox_id", "content_hash"),
+    Index(None, "mailbox_id", "received", "id"),
+)
+
+objects = Table(
+    "objects",
+    METADATA,
+    Column("ref", String(80), primary_key=True),
+    Column("mailbox_id", String(36), nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("items", Integer, nullable=False),
+    Column("large", Boolean, nullable=False),
+    Column("due", BigInteger, index=True),
+    Index(None, "mailbox_id", "key_version"),
+)
+
+jobs = Table(
+    "jobs",
+    METADATA,
+    _id(primary=True),
+    Column("sequence", BigInteger, nullable=False, index=True),
+    Column("tenant_id", String(36), nullable=False),
+    Column("parent_id", String(36), nullable=False, index=True),
+    Column("kind", String(32), nullable=False),
+    Column("subject_id", String(36), nullable=False, index=True),
+    Column("parameters", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("lease_owner", String(64), nullable=False),
+    Column("lease_epoch", Integer, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("started", BigInteger),
+    Column("finished", BigInteger),
+    Column("error", Text, nullable=False),
+    Index("ix_jobs_ready", "state", "priority", "sequence"),
+)
+
+audit_records = Table(
+    "audit_records",
+    METADATA,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("creation_time", BigInteger, nullable=False),
+    Column("record_type", Integer, nullable=False),
+    Column("operation", String(128), nullable=False),
+    Column("organization_id", String(36), nullable=False),
+    Column("user_type", Integer, nullable=False),
+    Column("user_key", String(320), nullable=False),
+    Column("user_id", String(320), nullable=False),
+    Column("workload", String(32), nullable=False),
+    Column("result_status", String(24), nullable=False),
+    Column("object_id", Text, nullable=False),
+    Column("client_ip", String(64), nullable=False),
+    Column("external_access", Boolean, nullable=False),
+    Column("request_id", String(36), nullable=False),
+    Column("parameters", Text, nullable=False),
+    Index(None, "organization_id", "creation_time"),
+)
+
+alerts = Table(
+    "alerts",
+    METADATA,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("tenant_id", String(36), nullable=False, index=True),
+    Column("kind", String(32), nullable=False),
+    Column("subject_id", String(36), nullable=False),
+    Column("raised", BigInteger, nullable=False),
+    Column("resolved", BigInteger),
+    Column("detail", Text, nullable=False),
+    Index(None, "subject_id", "kind"),
+)
+
+settings = Table("settings", METADATA, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))

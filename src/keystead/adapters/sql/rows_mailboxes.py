@@ -1,0 +1,379 @@
+"""Mailboxes, their keys, folders, items and objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, update
+
+from keystead.adapters.sql.keystead_schema import folders, items, mailbox_delegates, mailbox_keys, mailboxes, objects
+from keystead.adapters.sql.rows import chunks, conflict
+from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState, StoredObject
+from keystead.ports.tx import ItemPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from keystead.ports.tx import MovedItem
+
+_MAILBOX_COLUMNS = [mailboxes.c[name] for name in Mailbox.__dataclass_fields__]
+_ITEM_COLUMNS = [items.c[name] for name in Item.__dataclass_fields__]
+
+_PLACE = (
+    select(*(column.label(f"m_{column.name}") for column in _MAILBOX_COLUMNS), *_ITEM_COLUMNS, mailbox_keys.c.wrapped)
+    .select_from(mailboxes)
+    .join(items, items.c.mailbox_id == mailboxes.c.id)
+    .join(
+        mailbox_keys,
+        and_(mailbox_keys.c.mailbox_id == items.c.mailbox_id, mailbox_keys.c.version == items.c.key_version),
+    )
+    .where(
+        mailboxes.c.tenant_id == bindparam("tenant"),
+        mailboxes.c.upn == bindparam("upn"),
+        items.c.id == bindparam("item"),
+    )
+)
+
+
+def _mailbox(values: Sequence[Any]) -> Mailbox:
+    fields = list(values)
+    fields[3] = MailboxType(fields[3])
+    fields[9] = MoveState(fields[9])
+    return Mailbox(*fields)
+
+
+def _item(values: Sequence[Any]) -> Item:
+    return Item(*values)
+
+
+def _folder(row: Row[tuple[object, ...]]) -> Folder:
+    return Folder(
+        id=row.id,
+        mailbox_id=row.mailbox_id,
+        key_version=row.key_version,
+        name_hash=row.name_hash,
+        sealed_name=row.sealed_name,
+    )
+
+
+def _item_values(item: Item) -> dict[str, object]:
+    return {name: getattr(item, name) for name in Item.__dataclass_fields__}
+
+
+class SqlMailboxRows:
+    """Implements ports.tx.MailboxRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def insert(self, mailbox: Mailbox, key: MailboxKey) -> None:
+        values = {name: getattr(mailbox, name) for name in Mailbox.__dataclass_fields__} | {
+            "type": mailbox.type.value,
+            "move_state": mailbox.move_state.value,
+        }
+        with conflict("mailbox_exists", f"{mailbox.upn} has a mailbox already", "keystead mailbox statistics shows it"):
+            self._connection.execute(insert(mailboxes).values(**values))
+        self.insert_key(key)
+
+    def find(self, tenant_id: str, upn: str) -> Mailbox | None:
+        row = self._connection.execute(select(*_MAILBOX_COLUMNS).where(mailboxes.c.tenant_id == tenant_id, mailboxes.c.upn == upn)).first()
+        return _mailbox(row) if row else None
+
+    def by_id(self, tenant_id: str, mailbox_id: str) -> Mailbox | None:
+        row = self._connection.execute(
+            select(*_MAILBOX_COLUMNS).where(mailboxes.c.tenant_id == tenant_id, mailboxes.c.id == mailbox_id)
+        ).first()
+        return _mailbox(row) if row else None
+
+    def page(self, tenant_id: str, *, after: str, limit: int) -> list[Mailbox]:
+        query = (
+            select(*_MAILBOX_COLUMNS)
+            .where(mailboxes.c.tenant_id == tenant_id, mailboxes.c.upn > after)
+            .order_by(mailboxes.c.upn)
+            .limit(limit)
+        )
+        return [_mailbox(row) for row in self._connection.execute(query)]
+
+    def licensed_users(self, tenant_id: str) -> tuple[int, int]:
+        licensed = func.coalesce(func.sum(case((mailboxes.c.licensed, 1), else_=0)), 0)
+        query = select(func.count(), licensed).where(
+            mailboxes.c.tenant_id == tenant_id,
+            mailboxes.c.type.in_([MailboxType.USER.value, MailboxType.MAIL_USER.value]),
+        )
+        row = self._connection.execute(query).one()
+        return int(row[0]), int(row[1])
+
+    def keys(self, mailbox_id: str) -> list[MailboxKey]:
+        query = select(mailbox_keys).where(mailbox_keys.c.mailbox_id == mailbox_id).order_by(mailbox_keys.c.version)
+        return [MailboxKey(mailbox_id=row.mailbox_id, version=row.version, wrapped=row.wrapped) for row in self._connection.execute(query)]
+
+    def ask_hierarchy(self, tenant_id: str, mailbox_ids: Sequence[str] | None, policy_id: str, now: int) -> int:
+        change = (
+            update(mailboxes)
+            .where(mailboxes.c.tenant_id == tenant_id)
+            .values(pending_policy_id=policy_id, assigned_at=now, move_state=MoveState.QUEUED.value)
+        )
+        if mailbox_ids is None:
+            # All that lie under another policy now or are on their way to another one.
+            elsewhere = or_(
+                and_(mailboxes.c.pending_policy_id.is_(None), mailboxes.c.policy_id != policy_id),
+                and_(mailboxes.c.pending_policy_id.is_not(None), mailboxes.c.pending_policy_id != policy_id),
+            )
+            return self._connection.execute(change.where(elsewhere)).rowcount
+        return sum(self._connection.execute(change.where(mailboxes.c.id.in_(part))).rowcount for part in chunks(mailbox_ids))
+
+    def awaiting(self, tenant_id: str, policy_id: str, limit: int) -> list[tuple[Mailbox, list[MailboxKey]]]:
+        query = select(*_MAILBOX_COLUMNS).where(mailboxes.c.pending_policy_id == policy_id, mailboxes.c.tenant_id == tenant_id).limit(limit)
+        found = [_mailbox(row) for row in self._connection.execute(query)]
+        keys: dict[str, list[MailboxKey]] = {mailbox.id: [] for mailbox in found}
+        for part in chunks(list(keys)):
+            wrapped = select(mailbox_keys.c.mailbox_id, mailbox_keys.c.version, mailbox_keys.c.wrapped).where(
+                mailbox_keys.c.mailbox_id.in_(part)
+            )
+            for mailbox_id, version, blob in self._connection.execute(wrapped.order_by(mailbox_keys.c.mailbox_id, mailbox_keys.c.version)):
+                keys[mailbox_id].append(MailboxKey(mailbox_id, version, blob))
+        return [(mailbox, keys[mailbox.id]) for mailbox in found]
+
+    def count_awaiting(self, tenant_id: str, policy_id: str) -> int:
+        query = (
+            select(func.count())
+            .select_from(mailboxes)
+            .where(mailboxes.c.pending_policy_id == policy_id, mailboxes.c.tenant_id == tenant_id)
+        )
+        return self._connection.execute(query).scalar_one()
+
+    def rewrapped(self, tenant_id: str, policy_id: str, changed: Sequence[Mailbox], keys: Sequence[MailboxKey]) -> None:
+        if not changed:
+            return
+        change = (
+            update(mailboxes)
+            .where(
+                mailboxes.c.id == bindparam("b_id"),
+                mailboxes.c.tenant_id == tenant_id,
+                mailboxes.c.pending_policy_id == policy_id,
+            )
+            .values(
+                policy_id=policy_id,
+                pending_policy_id=None,
+                key_version=bindparam("b_version"),
+                move_state=bindparam("b_state"),
+                moved_at=bindparam("b_moved"),
+            )
+        )
+        self._connection.execute(
+            change,
+            [
+                {
+                    "b_id": mailbox.id,
+                    "b_version": mailbox.key_version,
+                    "b_state": mailbox.move_state.value,
+                    "b_moved": mailbox.moved_at,
+                }
+                for mailbox in changed
+            ],
+        )
+        for part in chunks([mailbox.id for mailbox in changed]):
+            self._connection.execute(delete(mailbox_keys).where(mailbox_keys.c.mailbox_id.in_(part)))
+        self._connection.execute(
+            insert(mailbox_keys),
+            [{"mailbox_id": key.mailbox_id, "version": key.version, "wrapped": key.wrapped} for key in keys],
+        )
+
+    def insert_key(self, key: MailboxKey) -> None:
+        self._connection.execute(insert(mailbox_keys).values(mailbox_id=key.mailbox_id, version=key.version, wrapped=key.wrapped))
+
+    def remove_keys_below(self, mailbox_id: str, version: int) -> int:
+        return self._connection.execute(
+            delete(mailbox_keys).where(mailbox_keys.c.mailbox_id == mailbox_id, mailbox_keys.c.version < version)
+        ).rowcount
+
+    def set_move(self, mailbox: Mailbox) -> None:
+        self._connection.execute(
+            update(mailboxes)
+            .where(mailboxes.c.id == mailbox.id, mailboxes.c.tenant_id == mailbox.tenant_id)
+            .values(
+                key_version=mailbox.key_version,
+                move_state=mailbox.move_state.value,
+                moved_at=mailbox.moved_at,
+                moved_items=mailbox.moved_items,
+            )
+        )
+
+    def delete(self, tenant_id: str, mailbox_id: str) -> None:
+        self._connection.execute(update(objects).where(objects.c.mailbox_id == mailbox_id).values(due=0))
+        self._connection.execute(delete(mailboxes).where(mailboxes.c.id == mailbox_id, mailboxes.c.tenant_id == tenant_id))
+
+    def delegates(self, mailbox_id: str) -> list[str]:
+        query = select(mailbox_delegates.c.upn).where(mailbox_delegates.c.mailbox_id == mailbox_id).order_by(mailbox_delegates.c.upn)
+        return list(self._connection.execute(query).scalars())
+
+    def add_delegate(self, mailbox_id: str, upn: str) -> None:
+        with conflict("delegate_exists", f"{upn} has access to the mailbox already", "nothing needs to be done"):
+            self._connection.execute(insert(mailbox_delegates).values(mailbox_id=mailbox_id, upn=upn))
+
+    def remove_delegate(self, mailbox_id: str, upn: str) -> bool:
+        return bool(
+            self._connection.execute(
+                delete(mailbox_delegates).where(mailbox_delegates.c.mailbox_id == mailbox_id, mailbox_delegates.c.upn == upn)
+            ).rowcount
+        )
+
+    def folders(self, mailbox_id: str) -> list[Folder]:
+        return [_folder(row) for row in self._connection.execute(select(folders).where(folders.c.mailbox_id == mailbox_id))]
+
+    def insert_folder(self, folder: Folder) -> None:
+        with conflict("folder_exists", "another import made the same folder at the same time", "try again"):
+            self._connection.execute(
+                insert(folders).values(
+                    id=folder.id,
+                    mailbox_id=folder.mailbox_id,
+                    key_version=folder.key_version,
+                    name_hash=folder.name_hash,
+                    sealed_name=folder.sealed_name,
+                )
+            )
+
+    def update_folder(self, folder: Folder) -> None:
+        self._connection.execute(
+            update(folders)
+            .where(folders.c.id == folder.id, folders.c.mailbox_id == folder.mailbox_id)
+            .values(key_version=folder.key_version, name_hash=folder.name_hash, sealed_name=folder.sealed_name)
+        )
+
+    def known_hashes(self, mailbox_id: str, hashes: Sequence[bytes]) -> set[bytes]:
+        known: set[bytes] = set()
+        for part in chunks(hashes):
+            query = select(items.c.content_hash).where(items.c.mailbox_id == mailbox_id, items.c.content_hash.in_(part))
+            known.update(self._connection.execute(query).scalars())
+        return known
+
+    def insert_items(self, new: Sequence[Item]) -> None:
+        if not new:
+            return
+        with conflict("item_exists", "another import added the same item at the same time", "try again"):
+            self._connection.execute(insert(items), [_item_values(item) for item in new])
+
+    def add_counts(self, mailbox_id: str, count: int, size: int) -> None:
+        self._connection.execute(
+            update(mailboxes)
+            .where(mailboxes.c.id == mailbox_id)
+            .values(item_count=mailboxes.c.item_count + count, size_bytes=mailboxes.c.size_bytes + size)
+        )
+
+    def place(self, tenant_id: str, upn: str, item_id: str) -> ItemPlace | None:
+        row = self._connection.execute(_PLACE, {"tenant": tenant_id, "upn": upn, "item": item_id}).first()
+        if row is None:
+            return None
+        split = len(_MAILBOX_COLUMNS)
+        return ItemPlace(_mailbox(row[:split]), _item(row[split:-1]), row[-1])
+
+    def items(self, mailbox_id: str, *, after: str, limit: int) -> list[Item]:
+        query = (
+            select(*_ITEM_COLUMNS).where(items.c.mailbox_id == mailbox_id).order_by(items.c.received.desc(), items.c.id.desc()).limit(limit)
+        )
+        if after:
+            last = self._connection.execute(select(items.c.received).where(items.c.mailbox_id == mailbox_id, items.c.id == after)).scalar()
+            if last is None:
+                return []
+            query = query.where(or_(items.c.received < last, and_(items.c.received == last, items.c.id < after)))
+        return [_item(row) for row in self._connection.execute(query)]
+
+    def items_below(self, mailbox_id: str, version: int, limit: int) -> list[Item]:
+        query = (
+            select(*_ITEM_COLUMNS)
+            .where(items.c.mailbox_id == mailbox_id, items.c.key_version < version)
+            .order_by(items.c.object_ref, items.c.offset)
+            .limit(limit)
+        )
+        return [_item(row) for row in self._connection.execute(query)]
+
+    def count_below(self, mailbox_id: str, version: int) -> tuple[int, int]:
+        query = select(func.count(), func.coalesce(func.sum(items.c.size), 0)).where(
+            items.c.mailbox_id == mailbox_id, items.c.key_version < version
+        )
+        row = self._connection.execute(query).one()
+        return int(row[0]), int(row[1])
+
+    def move_items(self, mailbox_id: str, moved: Sequence[MovedItem], *, below: int) -> int:
+        change = (
+            update(items)
+            .where(items.c.id == bindparam("b_id"), items.c.mailbox_id == mailbox_id, items.c.key_version < below)
+            .values(
+                key_version=bindparam("b_version"),
+                content_hash=bindparam("b_hash"),
+                summary=bindparam("b_summary"),
+                object_ref=bindparam("b_ref"),
+                offset=bindparam("b_offset"),
+                length=bindparam("b_length"),
+            )
+        )
+        return self._connection.execute(
+            change,
+            [
+                {
+                    "b_id": item.id,
+                    "b_version": item.key_version,
+                    "b_hash": item.content_hash,
+                    "b_summary": item.summary,
+                    "b_ref": item.object_ref,
+                    "b_offset": item.offset,
+                    "b_length": item.length,
+                }
+                for item in moved
+            ],
+        ).rowcount
+
+    def delete_item(self, mailbox_id: str, item_id: str) -> Item | None:
+        row = self._connection.execute(select(*_ITEM_COLUMNS).where(items.c.mailbox_id == mailbox_id, items.c.id == item_id)).first()
+        if row is None:
+            return None
+        self._connection.execute(delete(items).where(items.c.mailbox_id == mailbox_id, items.c.id == item_id))
+        return _item(row)
+
+    def insert_object(self, stored: StoredObject) -> None:
+        self._connection.execute(
+            insert(objects).values(
+                ref=stored.ref,
+                mailbox_id=stored.mailbox_id,
+                key_version=stored.key_version,
+                size=stored.size,
+                items=stored.items,
+                large=stored.large,
+            )
+        )
+
+    def retire_objects_below(self, mailbox_id: str, version: int, due: int) -> int:
+        return self._connection.execute(
+            update(objects)
+            .where(objects.c.mailbox_id == mailbox_id, objects.c.key_version < version, objects.c.due.is_(None))
+            .values(due=due)
+        ).rowcount
+
+    def retire_object_if_empty(self, ref: str, due: int) -> None:
+        used = select(items.c.id).where(items.c.object_ref == ref).limit(1)
+        if self._connection.execute(used).first() is None:
+            self._connection.execute(update(objects).where(objects.c.ref == ref, objects.c.due.is_(None)).values(due=due))
+
+    def objects_due(self, now: int, limit: int) -> list[str]:
+        return list(self._connection.execute(select(objects.c.ref).where(objects.c.due <= now).limit(limit)).scalars())
+
+    def forget_objects(self, refs: Sequence[str]) -> None:
+        for part in chunks(refs):
+            self._connection.execute(delete(objects).where(objects.c.ref.in_(part)))
+
+    def unknown_objects(self, refs: Sequence[str]) -> list[str]:
+        known: set[str] = set()
+        for part in chunks(refs):
+            known.update(self._connection.execute(select(objects.c.ref).where(objects.c.ref.in_(part))).scalars())
+        return [ref for ref in refs if ref not in known]
+
+    def overdue_moves(self, tenant_id: str | None, assigned_before: int) -> list[Mailbox]:
+        query = select(*_MAILBOX_COLUMNS).where(
+            mailboxes.c.assigned_at < assigned_before,
+            mailboxes.c.move_state.in_([MoveState.QUEUED.value, MoveState.MOVING.value]),
+        )
+        if tenant_id is not None:
+            query = query.where(mailboxes.c.tenant_id == tenant_id)
+        return [_mailbox(row) for row in self._connection.execute(query)]

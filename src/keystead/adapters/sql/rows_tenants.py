@@ -1,0 +1,138 @@
+"""Tenants, people, tokens, onboarding."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert, or_, select, update
+
+from keystead.adapters.sql.keystead_schema import onboardings, people, tenants, tokens
+from keystead.adapters.sql.rows import conflict
+from keystead.core.access.principal import Role
+from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
+from keystead.ports.tx import Token
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+
+def _tenant(row: Row[tuple[object, ...]]) -> Tenant:
+    return Tenant(id=row.id, name=row.name, domain=row.domain, geos=tuple(row.geos.split(",")), created=row.created)
+
+
+def _person(row: Row[tuple[object, ...]]) -> Person:
+    return Person(id=row.id, tenant_id=row.tenant_id, upn=row.upn, roles=_roles(row.roles), created=row.created)
+
+
+def _roles(text: str) -> frozenset[Role]:
+    return frozenset(Role(name) for name in text.split(",") if name)
+
+
+def _roles_text(roles: frozenset[Role]) -> str:
+    return ",".join(sorted(roles))
+
+
+class SqlTenantRows:
+    """Implements ports.tx.TenantRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def insert(self, tenant: Tenant) -> None:
+        with conflict(
+            "tenant_exists",
+            f"there is a tenant named {tenant.name} or with the domain {tenant.domain} already",
+            "choose another name and domain",
+        ):
+            self._connection.execute(
+                insert(tenants).values(
+                    id=tenant.id,
+                    name=tenant.name,
+                    domain=tenant.domain,
+                    geos=",".join(tenant.geos),
+                    created=tenant.created,
+                )
+            )
+
+    def find(self, reference: str) -> Tenant | None:
+        lowered = reference.lower()
+        row = self._connection.execute(
+            select(tenants).where(or_(tenants.c.id == lowered, tenants.c.name == reference, tenants.c.domain == lowered)).limit(1)
+        ).first()
+        return _tenant(row) if row else None
+
+    def all(self) -> list[Tenant]:
+        return [_tenant(row) for row in self._connection.execute(select(tenants).order_by(tenants.c.name))]
+
+    def insert_person(self, person: Person) -> None:
+        with conflict("user_exists", f"there is a person {person.upn} already", "keystead user list shows the tenant's people"):
+            self._connection.execute(
+                insert(people).values(
+                    id=person.id,
+                    tenant_id=person.tenant_id,
+                    upn=person.upn,
+                    roles=_roles_text(person.roles),
+                    created=person.created,
+                )
+            )
+
+    def person(self, upn: str) -> Person | None:
+        row = self._connection.execute(select(people).where(people.c.upn == upn)).first()
+        return _person(row) if row else None
+
+    def people(self, tenant_id: str) -> list[Person]:
+        return [
+            _person(row) for row in self._connection.execute(select(people).where(people.c.tenant_id == tenant_id).order_by(people.c.upn))
+        ]
+
+    def remove_person(self, tenant_id: str, upn: str) -> bool:
+        removed = self._connection.execute(delete(people).where(people.c.tenant_id == tenant_id, people.c.upn == upn)).rowcount
+        if removed:
+            self._connection.execute(delete(tokens).where(tokens.c.upn == upn))
+        return bool(removed)
+
+    def set_roles(self, tenant_id: str, upn: str, roles: frozenset[Role]) -> None:
+        self._connection.execute(
+            update(people).where(people.c.tenant_id == tenant_id, people.c.upn == upn).values(roles=_roles_text(roles))
+        )
+
+    def insert_token(self, token: Token) -> None:
+        self._connection.execute(
+            insert(tokens).values(digest=token.digest, upn=token.upn, tenant_id=token.tenant_id, claim=token.claim, expires=token.expires)
+        )
+
+    def token(self, digest: bytes) -> Token | None:
+        row = self._connection.execute(select(tokens).where(tokens.c.digest == digest)).first()
+        return Token(digest=row.digest, upn=row.upn, tenant_id=row.tenant_id, claim=row.claim, expires=row.expires) if row else None
+
+    def remove_token(self, digest: bytes) -> bool:
+        return bool(self._connection.execute(delete(tokens).where(tokens.c.digest == digest)).rowcount)
+
+    def upsert_onboarding(self, onboarding: Onboarding) -> None:
+        self._connection.execute(
+            delete(onboardings).where(onboardings.c.tenant_id == onboarding.tenant_id, onboardings.c.workload == onboarding.workload)
+        )
+        self._connection.execute(
+            insert(onboardings).values(
+                tenant_id=onboarding.tenant_id,
+                workload=onboarding.workload,
+                subscription_ids=json.dumps(onboarding.subscription_ids),
+                officers=json.dumps([[officer.name, officer.certificate] for officer in onboarding.officers]),
+                completed=onboarding.completed,
+            )
+        )
+
+    def onboarding(self, tenant_id: str, workload: str) -> Onboarding | None:
+        row = self._connection.execute(
+            select(onboardings).where(onboardings.c.tenant_id == tenant_id, onboardings.c.workload == workload)
+        ).first()
+        if row is None:
+            return None
+        return Onboarding(
+            tenant_id=row.tenant_id,
+            workload=row.workload,
+            subscription_ids=tuple(json.loads(row.subscription_ids)),
+            officers=tuple(Officer(name, certificate) for name, certificate in json.loads(row.officers)),
+            completed=row.completed,
+        )

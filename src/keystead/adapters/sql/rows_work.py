@@ -1,0 +1,304 @@
+"""Jobs, audit records, alerts, settings."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
+
+from keystead.adapters.sql.keystead_schema import alerts, audit_records, jobs, settings
+from keystead.core.alerts import Alert, AlertKind
+from keystead.core.audit.record import AuditRecord, RecordType, UserType
+from keystead.core.jobs import FINISHED, Job, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from keystead.ports.tx import AuditQuery
+
+_UNFINISHED = [state.value for state in JobState if state not in FINISHED]
+
+
+def _job(row: Row[tuple[object, ...]]) -> Job:
+    return Job(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        parent_id=row.parent_id,
+        kind=row.kind,
+        subject_id=row.subject_id,
+        parameters=json.loads(row.parameters),
+        state=JobState(row.state),
+        priority=row.priority,
+        done=row.done,
+        total=row.total,
+        lease_owner=row.lease_owner,
+        lease_epoch=row.lease_epoch,
+        attempts=row.attempts,
+        not_before=row.not_before,
+        created=row.created,
+        started=row.started,
+        finished=row.finished,
+        error=row.error,
+    )
+
+
+class SqlJobRows:
+    """Implements ports.tx.JobRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def insert(self, new: Sequence[Job]) -> None:
+        if not new:
+            return
+        first = (self._connection.execute(select(func.max(jobs.c.sequence))).scalar() or 0) + 1
+        self._connection.execute(
+            insert(jobs),
+            [
+                {
+                    "id": job.id,
+                    "sequence": first + index,
+                    "tenant_id": job.tenant_id,
+                    "parent_id": job.parent_id,
+                    "kind": job.kind,
+                    "subject_id": job.subject_id,
+                    "parameters": json.dumps(job.parameters),
+                    "state": job.state.value,
+                    "priority": job.priority,
+                    "done": job.done,
+                    "total": job.total,
+                    "lease_owner": job.lease_owner,
+                    "lease_epoch": job.lease_epoch,
+                    "lease_until": 0,
+                    "attempts": job.attempts,
+                    "not_before": job.not_before,
+                    "created": job.created,
+                    "started": job.started,
+                    "finished": job.finished,
+                    "error": job.error,
+                }
+                for index, job in enumerate(new)
+            ],
+        )
+
+    def get(self, job_id: str) -> Job | None:
+        row = self._connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+        return _job(row) if row else None
+
+    def page(self, tenant_id: str | None, *, states: Sequence[JobState], after: str, limit: int) -> list[Job]:
+        query = select(jobs).order_by(jobs.c.sequence.desc()).limit(limit)
+        if tenant_id is not None:
+            query = query.where(jobs.c.tenant_id == tenant_id)
+        if states:
+            query = query.where(jobs.c.state.in_([state.value for state in states]))
+        if after:
+            query = query.where(jobs.c.sequence < select(jobs.c.sequence).where(jobs.c.id == after).scalar_subquery())
+        return [_job(row) for row in self._connection.execute(query)]
+
+    def claim(self, owner: str, now: int, until: int, *, only: str = "") -> Job | None:
+        queued = and_(jobs.c.state == JobState.QUEUED.value, jobs.c.not_before <= now)
+        abandoned = and_(jobs.c.state == JobState.RUNNING.value, jobs.c.lease_until <= now)
+        query: Select[tuple[object, ...]] = select(jobs).where(or_(queued, abandoned))
+        if only:
+            query = query.where(or_(jobs.c.id == only, jobs.c.parent_id == only))
+        row = self._connection.execute(query.order_by(jobs.c.priority, jobs.c.sequence).limit(1)).first()
+        if row is None:
+            return None
+        self._connection.execute(
+            update(jobs)
+            .where(jobs.c.id == row.id)
+            .values(
+                state=JobState.RUNNING.value,
+                lease_owner=owner,
+                lease_epoch=row.lease_epoch + 1,
+                lease_until=until,
+                attempts=row.attempts + 1,
+                started=row.started if row.started is not None else now,
+            )
+        )
+        return self.get(row.id)
+
+    def save(self, job: Job) -> bool:
+        return bool(
+            self._connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job.id, jobs.c.lease_epoch == job.lease_epoch, jobs.c.state == JobState.RUNNING.value)
+                .values(
+                    state=job.state.value,
+                    parameters=json.dumps(job.parameters),
+                    done=job.done,
+                    total=job.total,
+                    attempts=job.attempts,
+                    not_before=job.not_before,
+                    finished=job.finished,
+                    error=job.error,
+                )
+            ).rowcount
+        )
+
+    def extend(self, job: Job, until: int) -> bool:
+        return bool(
+            self._connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job.id, jobs.c.lease_epoch == job.lease_epoch, jobs.c.state == JobState.RUNNING.value)
+                .values(lease_until=until)
+            ).rowcount
+        )
+
+    def cancel(self, job_id: str) -> bool:
+        return bool(
+            self._connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.state.in_(_UNFINISHED))
+                .values(state=JobState.CANCELLED.value, lease_epoch=jobs.c.lease_epoch + 1)
+            ).rowcount
+        )
+
+    def pending_of(self, parent_id: str) -> tuple[int, int, int]:
+        unfinished = func.coalesce(func.sum(jobs.c.state.in_(_UNFINISHED)), 0)
+        row = self._connection.execute(
+            select(unfinished, func.coalesce(func.sum(jobs.c.done), 0), func.coalesce(func.sum(jobs.c.total), 0)).where(
+                jobs.c.parent_id == parent_id
+            )
+        ).one()
+        return int(row[0]), int(row[1]), int(row[2])
+
+    def exists(self, kind: str, subject_id: str) -> bool:
+        query = select(jobs.c.id).where(jobs.c.subject_id == subject_id, jobs.c.kind == kind, jobs.c.state.in_(_UNFINISHED)).limit(1)
+        return self._connection.execute(query).first() is not None
+
+
+class SqlAuditRows:
+    """Implements ports.tx.AuditRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def append(self, record: AuditRecord) -> None:
+        self._connection.execute(
+            insert(audit_records).values(
+                id=record.id,
+                creation_time=record.creation_time,
+                record_type=int(record.record_type),
+                operation=record.operation,
+                organization_id=record.organization_id,
+                user_type=int(record.user_type),
+                user_key=record.user_key,
+                user_id=record.user_id,
+                workload=record.workload,
+                result_status=record.result_status,
+                object_id=record.object_id,
+                client_ip=record.client_ip,
+                external_access=record.external_access,
+                request_id=record.request_id,
+                parameters=json.dumps(record.parameters),
+            )
+        )
+
+    def search(self, query: AuditQuery) -> list[AuditRecord]:
+        columns = audit_records.c
+        statement = (
+            select(audit_records)
+            .where(columns.creation_time >= query.start, columns.creation_time < query.end)
+            .order_by(columns.sequence.desc())
+            .limit(query.limit)
+        )
+        if query.tenant_id is not None:
+            statement = statement.where(columns.organization_id == query.tenant_id)
+        if query.operations:
+            statement = statement.where(columns.operation.in_(query.operations))
+        if query.users:
+            statement = statement.where(columns.user_id.in_(query.users))
+        if query.item:
+            statement = statement.where(columns.object_id == query.item)
+        if query.after:
+            statement = statement.where(columns.sequence < select(columns.sequence).where(columns.id == query.after).scalar_subquery())
+        return [
+            AuditRecord(
+                id=row.id,
+                creation_time=row.creation_time,
+                record_type=RecordType(row.record_type),
+                operation=row.operation,
+                organization_id=row.organization_id,
+                user_type=UserType(row.user_type),
+                user_key=row.user_key,
+                user_id=row.user_id,
+                workload=row.workload,
+                result_status=row.result_status,
+                object_id=row.object_id,
+                client_ip=row.client_ip,
+                external_access=row.external_access,
+                request_id=row.request_id,
+                parameters=tuple((name, value) for name, value in json.loads(row.parameters)),
+            )
+            for row in self._connection.execute(statement)
+        ]
+
+
+class SqlAlertRows:
+    """Implements ports.tx.AlertRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def raise_alert(self, alert: Alert) -> bool:
+        open_ones = select(alerts.c.sequence).where(
+            alerts.c.subject_id == alert.subject_id, alerts.c.kind == alert.kind.value, alerts.c.resolved.is_(None)
+        )
+        if self._connection.execute(open_ones).first() is not None:
+            return False
+        self._connection.execute(
+            insert(alerts).values(
+                tenant_id=alert.tenant_id,
+                kind=alert.kind.value,
+                subject_id=alert.subject_id,
+                raised=alert.raised,
+                resolved=alert.resolved,
+                detail=alert.detail,
+            )
+        )
+        return True
+
+    def resolve(self, subject_id: str, kinds: Sequence[AlertKind], now: int) -> int:
+        return self._connection.execute(
+            update(alerts)
+            .where(
+                alerts.c.subject_id == subject_id,
+                alerts.c.kind.in_([kind.value for kind in kinds]),
+                alerts.c.resolved.is_(None),
+            )
+            .values(resolved=now)
+        ).rowcount
+
+    def page(self, tenant_id: str | None, *, limit: int) -> list[Alert]:
+        query = select(alerts).order_by(alerts.c.sequence.desc()).limit(limit)
+        if tenant_id is not None:
+            query = query.where(alerts.c.tenant_id == tenant_id)
+        return [
+            Alert(
+                tenant_id=row.tenant_id,
+                kind=AlertKind(row.kind),
+                subject_id=row.subject_id,
+                raised=row.raised,
+                resolved=row.resolved,
+                detail=row.detail,
+            )
+            for row in self._connection.execute(query)
+        ]
+
+
+class SqlSettingRows:
+    """Implements ports.tx.SettingRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> dict[str, str]:
+        return {row.name: row.value for row in self._connection.execute(select(settings))}
+
+    def put(self, name: str, value: str) -> None:
+        self._connection.execute(delete(settings).where(settings.c.name == name))
+        self._connection.execute(insert(settings).values(name=name, value=value))

@@ -1,0 +1,78 @@
+"""The service's database on SQL: implements ports.tx.Database."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from keystead.adapters.sql.engine import reading, writing
+from keystead.adapters.sql.migrate import ensure_current
+from keystead.adapters.sql.rows_mailboxes import SqlMailboxRows
+from keystead.adapters.sql.rows_policies import SqlPolicyRows
+from keystead.adapters.sql.rows_tenants import SqlTenantRows
+from keystead.adapters.sql.rows_work import SqlAlertRows, SqlAuditRows, SqlJobRows, SqlSettingRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+
+    from keystead.ports.tx import Tx
+
+
+class SqlTx:
+    """One transaction; groups of rows are made when first asked for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @cached_property
+    def tenants(self) -> SqlTenantRows:
+        return SqlTenantRows(self._connection)
+
+    @cached_property
+    def policies(self) -> SqlPolicyRows:
+        return SqlPolicyRows(self._connection)
+
+    @cached_property
+    def mailboxes(self) -> SqlMailboxRows:
+        return SqlMailboxRows(self._connection)
+
+    @cached_property
+    def jobs(self) -> SqlJobRows:
+        return SqlJobRows(self._connection)
+
+    @cached_property
+    def audit(self) -> SqlAuditRows:
+        return SqlAuditRows(self._connection)
+
+    @cached_property
+    def alerts(self) -> SqlAlertRows:
+        return SqlAlertRows(self._connection)
+
+    @cached_property
+    def settings(self) -> SqlSettingRows:
+        return SqlSettingRows(self._connection)
+
+
+class SqlDatabase:
+    """Opens transactions on one engine, whose schema it brings up to date first."""
+
+    def __init__(self, engine: Engine) -> None:
+        ensure_current(engine, "keystead")
+        self._engine = engine
+
+    @contextmanager
+    def write(self) -> Iterator[Tx]:
+        with writing(self._engine) as connection:
+            yield SqlTx(connection)
+
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        with reading(self._engine) as connection:
+            yield SqlTx(connection)
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._engine.dispose()

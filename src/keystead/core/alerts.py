@@ -1,0 +1,29 @@
+"""Conditions that somebody should know of before a customer does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AlertKind(StrEnum):
+    """Each is raised for a subject, kept while it lasts, and resolved by itself."""
+
+    KEY_DEGRADED = "key-degraded"
+    KEY_DENIED = "key-denied"
+    KEY_UNREACHABLE = "key-unreachable"
+    KEY_INTEGRITY = "key-integrity"
+    CACHE_NEAR_EXPIRY = "cache-near-expiry"
+    JOB_FAILING = "job-failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One condition. `resolved` is None while it lasts; `detail` holds ids and key URIs only."""
+
+    tenant_id: str
+    kind: AlertKind
+    subject_id: str
+    raised: int
+    resolved: int | None
+    detail: str

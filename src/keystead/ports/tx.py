@@ -1,0 +1,398 @@
+"""The service's database: what a use case can ask of one transaction.
+
+`Database.write()` and `Database.read()` are visible `with` blocks in use cases. A write commits when its block ends and rolls back when it
+raises; when the block has ended the commit is durable. No network call, object write or key store write happens inside a block
+(design section 2, order of writes). Every query about a tenant's things takes the tenant; the few that do not are for the service's own
+work over all tenants, and say so.
+
+Implementation: SQL (`adapters/sql/store.py`) on SQLite; every method raises `Unavailable` when the database does not take the call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from keystead.core.access.principal import Role
+    from keystead.core.alerts import Alert, AlertKind
+    from keystead.core.audit.record import AuditRecord
+    from keystead.core.jobs import Job, JobState
+    from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyState, PolicyVersion, Workload
+    from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, StoredObject
+    from keystead.core.tenancy import Onboarding, Person, Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A stored token: only its SHA-256 is known. `claim` tokens are good once, for naming oneself; others are for calls."""
+
+    digest: bytes
+    upn: str
+    tenant_id: str | None
+    claim: bool
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPlace:
+    """All a read needs to know, in one query: the item, the wrapped key it lies under, and the mailbox's policy."""
+
+    mailbox: Mailbox
+    item: Item
+    wrapped_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MovedItem:
+    """Where a move put an item, with what had to be sealed again under the new key."""
+
+    id: str
+    key_version: int
+    content_hash: bytes
+    summary: bytes
+    object_ref: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Empty fields do not restrict. Times in milliseconds, start inclusive, end exclusive."""
+
+    tenant_id: str | None
+    operations: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    item: str = ""
+    start: int = 0
+    end: int = 2**62
+    limit: int = 100
+    after: str = ""
+
+
+class TenantRows(Protocol):
+    """Tenants, people, tokens, onboarding."""
+
+    def insert(self, tenant: Tenant) -> None:
+        """Raises Conflict when the name or domain is taken."""
+        ...
+
+    def find(self, reference: str) -> Tenant | None:
+        """By id, name or domain."""
+        ...
+
+    def all(self) -> list[Tenant]:
+        """Every tenant, by name: for the provider."""
+        ...
+
+    def insert_person(self, person: Person) -> None:
+        """Raises Conflict when the UPN is taken."""
+        ...
+
+    def person(self, upn: str) -> Person | None:
+        """A UPN is unique over all tenants: it names its tenant's domain."""
+        ...
+
+    def people(self, tenant_id: str) -> list[Person]: ...
+
+    def remove_person(self, tenant_id: str, upn: str) -> bool:
+        """Whether there was one; their tokens go too."""
+        ...
+
+    def set_roles(self, tenant_id: str, upn: str, roles: frozenset[Role]) -> None: ...
+
+    def insert_token(self, token: Token) -> None: ...
+
+    def token(self, digest: bytes) -> Token | None: ...
+
+    def remove_token(self, digest: bytes) -> bool:
+        """Whether it was still there: a claim token is redeemed by exactly one caller."""
+        ...
+
+    def upsert_onboarding(self, onboarding: Onboarding) -> None: ...
+
+    def onboarding(self, tenant_id: str, workload: str) -> Onboarding | None: ...
+
+
+class PolicyRows(Protocol):
+    """Policies, their versions, copies and probe states."""
+
+    def insert(self, policy: Policy, version: PolicyVersion, copies: Sequence[PolicyCopy]) -> None:
+        """Raises Conflict when the tenant has a policy of that name."""
+        ...
+
+    def find(self, tenant_id: str, reference: str) -> Policy | None:
+        """A customer policy by name, id, or the id of any of its versions."""
+        ...
+
+    def by_id(self, policy_id: str) -> Policy | None:
+        """For the service itself, which comes here from a row of the tenant that names the policy."""
+        ...
+
+    def all(self, tenant_id: str) -> list[Policy]:
+        """Customer policies of a tenant, by name."""
+        ...
+
+    def everywhere(self) -> list[Policy]:
+        """Every policy of every tenant: for the service's own upkeep."""
+        ...
+
+    def count(self, tenant_id: str, workload: Workload) -> int: ...
+
+    def provider(self, tenant_id: str) -> Policy:
+        """The provider's default policy of a tenant; made with the tenant."""
+        ...
+
+    def copies(self, version_id: str) -> list[PolicyCopy]: ...
+
+    def add_version(self, policy_id: str, replaces: str, version: PolicyVersion, copies: Sequence[PolicyCopy]) -> bool:
+        """Put a new version in force and drop the copies of the old; False when `replaces` is no longer in force."""
+        ...
+
+    def versions(self, policy_id: str) -> list[PolicyVersion]: ...
+
+    def replace_copy(self, copy: PolicyCopy, *, expected_uri: str) -> bool:
+        """Replace one copy of a version; False when it no longer names `expected_uri`."""
+        ...
+
+    def set_availability_key(self, policy_id: str, key_id: str) -> None: ...
+
+    def update(self, policy_id: str, *, name: str, description: str, enabled: bool) -> None:
+        """Raises Conflict when the name is taken."""
+        ...
+
+    def wrapped_by(self, tenant_id: str, key_uri: str) -> list[tuple[Policy, CopyRole]]:
+        """Policies in force with a copy wrapped by a key: a version, or any version where the URI names none (R-158)."""
+        ...
+
+    def mailboxes(self, policy_id: str) -> int:
+        """How many mailboxes lie under a policy or wait for it."""
+        ...
+
+    def state(self, policy_id: str) -> PolicyState: ...
+
+    def save_state(self, state: PolicyState) -> None: ...
+
+    def take_probe_lease(self, policy_id: str, owner: str, now: int, until: int) -> bool:
+        """Whether this caller probes now for everybody; the lease ends by itself at `until`."""
+        ...
+
+    def release_probe_lease(self, policy_id: str, owner: str) -> None: ...
+
+    def drop_missing_keys(self, known: Iterable[str]) -> list[str]:
+        """Of the given key store ids, those that no policy names: what a crash left unreferenced."""
+        ...
+
+
+class MailboxRows(Protocol):
+    """Mailboxes, their keys, folders, items and objects."""
+
+    def insert(self, mailbox: Mailbox, key: MailboxKey) -> None:
+        """Raises Conflict when the UPN has a mailbox."""
+        ...
+
+    def find(self, tenant_id: str, upn: str) -> Mailbox | None: ...
+
+    def by_id(self, tenant_id: str, mailbox_id: str) -> Mailbox | None: ...
+
+    def page(self, tenant_id: str, *, after: str, limit: int) -> list[Mailbox]:
+        """By UPN, those after the given one."""
+        ...
+
+    def licensed_users(self, tenant_id: str) -> tuple[int, int]:
+        """How many user and mail-user mailboxes there are, and how many of them are licensed."""
+        ...
+
+    def keys(self, mailbox_id: str) -> list[MailboxKey]:
+        """Oldest version first."""
+        ...
+
+    def ask_hierarchy(self, tenant_id: str, mailbox_ids: Sequence[str] | None, policy_id: str, now: int) -> int:
+        """Set the pending policy of these mailboxes, or of all that may have one; how many changed."""
+        ...
+
+    def awaiting(self, tenant_id: str, policy_id: str, limit: int) -> list[tuple[Mailbox, list[MailboxKey]]]:
+        """Mailboxes that wait to be re-wrapped to a policy, with their keys."""
+        ...
+
+    def count_awaiting(self, tenant_id: str, policy_id: str) -> int: ...
+
+    def rewrapped(self, tenant_id: str, policy_id: str, changed: Sequence[Mailbox], keys: Sequence[MailboxKey]) -> None:
+        """Store re-wrapped keys and the new hierarchy. Fields taken from `changed`: policy, key version, move state, moved_at."""
+        ...
+
+    def insert_key(self, key: MailboxKey) -> None: ...
+
+    def remove_keys_below(self, mailbox_id: str, version: int) -> int: ...
+
+    def set_move(self, mailbox: Mailbox) -> None:
+        """Store key version, move state, moved_at and moved_items."""
+        ...
+
+    def delete(self, tenant_id: str, mailbox_id: str) -> None:
+        """The mailbox, its keys, folders and items; its objects become due for deletion."""
+        ...
+
+    def delegates(self, mailbox_id: str) -> list[str]: ...
+
+    def add_delegate(self, mailbox_id: str, upn: str) -> None: ...
+
+    def remove_delegate(self, mailbox_id: str, upn: str) -> bool: ...
+
+    def folders(self, mailbox_id: str) -> list[Folder]: ...
+
+    def insert_folder(self, folder: Folder) -> None:
+        """Raises Conflict when the mailbox has a folder of that hash."""
+        ...
+
+    def update_folder(self, folder: Folder) -> None: ...
+
+    def known_hashes(self, mailbox_id: str, hashes: Sequence[bytes]) -> set[bytes]:
+        """Which of these content hashes the mailbox has."""
+        ...
+
+    def insert_items(self, items: Sequence[Item]) -> None:
+        """Raises Conflict when one of them is already there: the caller starts its batch again."""
+        ...
+
+    def add_counts(self, mailbox_id: str, items: int, size: int) -> None: ...
+
+    def place(self, tenant_id: str, upn: str, item_id: str) -> ItemPlace | None:
+        """The hot query of reading."""
+        ...
+
+    def items(self, mailbox_id: str, *, after: str, limit: int) -> list[Item]:
+        """Newest first, those after the item of that id."""
+        ...
+
+    def items_below(self, mailbox_id: str, version: int, limit: int) -> list[Item]:
+        """Items still under an older key, in the order they lie in the object store."""
+        ...
+
+    def count_below(self, mailbox_id: str, version: int) -> tuple[int, int]:
+        """How many items are still under an older key, and their size in bytes."""
+        ...
+
+    def move_items(self, mailbox_id: str, moved: Sequence[MovedItem], *, below: int) -> int:
+        """Point items at their new place; those deleted meanwhile are passed over. How many changed."""
+        ...
+
+    def delete_item(self, mailbox_id: str, item_id: str) -> Item | None: ...
+
+    def insert_object(self, stored: StoredObject) -> None: ...
+
+    def retire_objects_below(self, mailbox_id: str, version: int, due: int) -> int: ...
+
+    def retire_object_if_empty(self, ref: str, due: int) -> None: ...
+
+    def objects_due(self, now: int, limit: int) -> list[str]:
+        """Objects of any tenant whose time has come."""
+        ...
+
+    def forget_objects(self, refs: Sequence[str]) -> None: ...
+
+    def unknown_objects(self, refs: Sequence[str]) -> list[str]:
+        """Of these objects, those that no row names."""
+        ...
+
+    def overdue_moves(self, tenant_id: str | None, assigned_before: int) -> list[Mailbox]:
+        """Mailboxes whose change of hierarchy was asked for before, and is not done (R-093)."""
+        ...
+
+
+class JobRows(Protocol):
+    """Long work."""
+
+    def insert(self, jobs: Sequence[Job]) -> None: ...
+
+    def get(self, job_id: str) -> Job | None: ...
+
+    def page(self, tenant_id: str | None, *, states: Sequence[JobState], after: str, limit: int) -> list[Job]:
+        """Newest first; of all tenants for None."""
+        ...
+
+    def claim(self, owner: str, now: int, until: int, *, only: str = "") -> Job | None:
+        """Take the most urgent job that is queued and due, or whose runner's lease ran out; `only` restricts to one job and what it started."""
+        ...
+
+    def save(self, job: Job) -> bool:
+        """Store progress and state under the job's lease epoch; False when somebody else holds it by now."""
+        ...
+
+    def extend(self, job: Job, until: int) -> bool: ...
+
+    def cancel(self, job_id: str) -> bool:
+        """Whether it was not finished yet."""
+        ...
+
+    def pending_of(self, parent_id: str) -> tuple[int, int, int]:
+        """Of the jobs another one started: how many are unfinished, their units done, their units in all."""
+        ...
+
+    def exists(self, kind: str, subject_id: str) -> bool:
+        """Whether an unfinished job of that kind works on a thing."""
+        ...
+
+
+class AuditRows(Protocol):
+    """Records: written in the transaction of the act, and never changed."""
+
+    def append(self, record: AuditRecord) -> None: ...
+
+    def search(self, query: AuditQuery) -> list[AuditRecord]:
+        """Newest first."""
+        ...
+
+
+class AlertRows(Protocol):
+    """Conditions that last."""
+
+    def raise_alert(self, alert: Alert) -> bool:
+        """Whether it is new."""
+        ...
+
+    def resolve(self, subject_id: str, kinds: Sequence[AlertKind], now: int) -> int: ...
+
+    def page(self, tenant_id: str | None, *, limit: int) -> list[Alert]: ...
+
+
+class SettingRows(Protocol):
+    """Overrides of settings, by name."""
+
+    def all(self) -> dict[str, str]: ...
+
+    def put(self, name: str, value: str) -> None: ...
+
+
+class Tx(Protocol):
+    """One transaction."""
+
+    @property
+    def tenants(self) -> TenantRows: ...
+    @property
+    def policies(self) -> PolicyRows: ...
+    @property
+    def mailboxes(self) -> MailboxRows: ...
+    @property
+    def jobs(self) -> JobRows: ...
+    @property
+    def audit(self) -> AuditRows: ...
+    @property
+    def alerts(self) -> AlertRows: ...
+    @property
+    def settings(self) -> SettingRows: ...
+
+
+class Database(Protocol):
+    """Opens transactions."""
+
+    def write(self) -> AbstractContextManager[Tx]:
+        """A writing transaction; it waits for its turn before it starts, so nothing read inside can be stale."""
+        ...
+
+    def read(self) -> AbstractContextManager[Tx]:
+        """One snapshot."""
+        ...
