@@ -1,0 +1,90 @@
+"""The three kinds of boxes of the key store, byte for byte (docs/spec/keystore.md section 2). Pure.
+
+One layout serves all: magic, version, algorithm, nonce, ciphertext, tag. The magic tells the kinds apart and is authenticated
+with the rest of the header, so that a box of one kind never opens as another. Fields of the associated data carry their
+lengths: no two lists of fields give the same bytes.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    from keystead.core.ids import RandomBytes
+
+VERSION = 1
+AES_256_GCM = 1
+HEADER_BYTES = 6
+"""Magic (4), version (1), algorithm (1)."""
+NONCE_BYTES = 12
+"""NIST SP 800-38D section 5.2.1.1: 96 bits, the length GCM is made for."""
+TAG_BYTES = 16
+OVERHEAD_BYTES = HEADER_BYTES + NONCE_BYTES + TAG_BYTES
+
+
+class Kind(Enum):
+    """What a box holds; the value is its magic."""
+
+    EPOCH_KEY = b"KSKE"
+    ENTRY_KEY = b"KSKN"
+    VALUE = b"KSKB"
+
+
+class WrongBox(Exception):
+    """Another key, another kind, other fields, or changed bytes: which of these cannot be told."""
+
+
+def seal(cipher: AESGCM, kind: Kind, plaintext: bytes, fields: tuple[bytes, ...], random: RandomBytes) -> bytes:
+    """Seal a plaintext; `fields` are what it belongs to, never empty.
+
+    Nonces are random: safe up to 2^32 boxes under one key (SP 800-38D section 8.3).
+    """
+    nonce = random(NONCE_BYTES)
+    header = _header(kind)
+    return header + nonce + cipher.encrypt(nonce, plaintext, header + encoded(fields))
+
+
+def unseal(cipher: AESGCM, kind: Kind, box: bytes, fields: tuple[bytes, ...]) -> bytes:
+    """The plaintext of a box of exactly this kind, key and fields.
+
+    Raises:
+        WrongBox: it is not.
+    """
+    header = _header(kind)
+    if len(box) < OVERHEAD_BYTES or box[:HEADER_BYTES] != header:
+        raise WrongBox
+    body = HEADER_BYTES + NONCE_BYTES
+    try:
+        return cipher.decrypt(box[HEADER_BYTES:body], box[body:], header + encoded(fields))
+    except InvalidTag:
+        raise WrongBox from None
+
+
+def encoded(fields: tuple[bytes, ...]) -> bytes:
+    """Each field behind its length as an unsigned 32-bit big-endian number."""
+    assert all(fields), "every field says something"
+    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+
+
+def epoch_fields(compartment: str, epoch: int) -> tuple[bytes, ...]:
+    """What an epoch key belongs to: compartment, epoch as an unsigned 64-bit big-endian number."""
+    return (compartment.encode(), epoch.to_bytes(8, "big"))
+
+
+def entry_fields(compartment: str, key_id: str, epoch: int) -> tuple[bytes, ...]:
+    """What an entry belongs to: compartment, key id, epoch."""
+    return (compartment.encode(), key_id.encode(), epoch.to_bytes(8, "big"))
+
+
+def value_fields(compartment: str, key_id: str, context: bytes) -> tuple[bytes, ...]:
+    """What a sealed value belongs to: compartment, key id, the caller's context."""
+    return (compartment.encode(), key_id.encode(), context)
+
+
+def _header(kind: Kind) -> bytes:
+    return kind.value + bytes((VERSION, AES_256_GCM))

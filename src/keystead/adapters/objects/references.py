@@ -1,0 +1,81 @@
+"""References of objects: CONTAINER/NAME, the same in every store (docs: ports/objects.py)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from keystead.core.errors import Conflict, IntegrityFailure, NotFound
+
+if TYPE_CHECKING:
+    from keystead.core.ids import RandomBytes
+
+NAME_BYTES = 16
+"""128 random bits: no two objects ever share a name, and nobody guesses one."""
+MAX_CONTAINERS = 100
+_OBJECT = re.compile(r"(c[0-9]{1,2})/([0-9a-f]{32})")
+_STORED = re.compile(r"(c[0-9]{1,2})/([0-9a-f]{32}(?:\.[0-9a-f]{16}\.tmp)?)")
+
+
+def new_ref(random: RandomBytes, containers: int) -> str:
+    """A fresh reference in one of that many containers."""
+    drawn = random(1 + NAME_BYTES)
+    return f"c{drawn[0] % containers}/{drawn[1:].hex()}"
+
+
+def parts(ref: str) -> tuple[str, str]:
+    """Container and name of an object.
+
+    Raises:
+        IntegrityFailure: it is no reference. Nobody types references: the record that holds it was damaged or forged.
+    """
+    return _matched(_OBJECT, ref)
+
+
+def stored_parts(ref: str) -> tuple[str, str]:
+    """Container and name of whatever `all_objects` lists, which may be half an object that a crash left.
+
+    Raises:
+        IntegrityFailure: as `parts`.
+    """
+    return _matched(_STORED, ref)
+
+
+def check_range(ref: str, offset: int, length: int) -> None:
+    """Refuse a range that lies before the object.
+
+    Raises:
+        IntegrityFailure: offset or length is negative; the record that holds them was damaged or forged.
+    """
+    if offset < 0 or length < 0:
+        raise truncated(ref, offset, length)
+
+
+def exists(ref: str) -> Conflict:
+    """The error for storing under a name that is taken."""
+    return Conflict("object_exists", f"object {ref} exists; objects are never overwritten", "store it under a new reference")
+
+
+def missing(ref: str) -> NotFound:
+    """The error for an object that is not there."""
+    return NotFound("object_not_found", f"there is no object {ref}", "restore the object folder from a backup")
+
+
+def truncated(ref: str, offset: int, length: int) -> IntegrityFailure:
+    """The error for an object that ends too early."""
+    return IntegrityFailure(
+        "object_truncated",
+        f"object {ref} does not have {length} bytes from offset {offset}",
+        "restore the object from a backup",
+    )
+
+
+def _matched(pattern: re.Pattern[str], ref: str) -> tuple[str, str]:
+    match = pattern.fullmatch(ref)
+    if match is None:
+        raise IntegrityFailure(
+            "object_reference_invalid",
+            f"{ref[:80]!r} is not a reference to an object",
+            "restore the record that holds it from a backup",
+        )
+    return match[1], match[2]
