@@ -1,0 +1,132 @@
+"""Tables of the vault database. Every table carries the tenant; names have a lower-case twin, because they compare without case.
+
+Times are milliseconds since the epoch. Private keys are sealed before they come here (`core/vaults/seal.py`).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+vault_seal = Table(
+    "vault_seal",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("check_value", LargeBinary, nullable=False),
+)
+
+subscription = Table(
+    "subscription",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("tenant_id", String(36), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("name_lower", String(128), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("cancelled", Boolean, nullable=False),
+    Column("protected_from", BigInteger),
+    Column("created", BigInteger, nullable=False),
+    Column("created_by", String(320), nullable=False),
+    UniqueConstraint("tenant_id", "name_lower"),
+)
+
+vault = Table(
+    "vault",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("tenant_id", String(36), nullable=False),
+    Column("name", String(24), nullable=False),
+    Column("name_lower", String(24), nullable=False, unique=True),
+    Column("subscription_id", String(36), ForeignKey("subscription.id"), nullable=False),
+    Column("resource_group", String(128), nullable=False),
+    Column("region", String(32), nullable=False),
+    Column("sku", String(16), nullable=False),
+    Column("purge_protection", Boolean, nullable=False),
+    Column("retention_days", Integer, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("deleted", BigInteger),
+    Index(None, "tenant_id"),
+)
+
+vault_access = Table(
+    "vault_access",
+    METADATA,
+    Column("vault_id", String(36), ForeignKey("vault.id"), primary_key=True),
+    Column("principal_kind", String(16), primary_key=True),
+    Column("principal", String(320), primary_key=True),
+    Column("tenant_id", String(36), nullable=False),
+    Column("permissions", Text, nullable=False),
+    Column("contributor", Boolean, nullable=False),
+)
+
+vault_key = Table(
+    "vault_key",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("tenant_id", String(36), nullable=False),
+    Column("vault_id", String(36), ForeignKey("vault.id"), nullable=False),
+    Column("name", String(127), nullable=False),
+    Column("name_lower", String(127), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("deleted", BigInteger),
+    UniqueConstraint("vault_id", "name_lower"),
+)
+
+vault_key_version = Table(
+    "vault_key_version",
+    METADATA,
+    Column("key_id", String(36), ForeignKey("vault_key.id"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("tenant_id", String(36), nullable=False),
+    Column("vault_id", String(36), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("kty", String(16), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("curve", String(16), nullable=False),
+    Column("key_ops", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("not_before", BigInteger),
+    Column("expires", BigInteger),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sealed_private", LargeBinary, nullable=False),
+    UniqueConstraint("vault_id", "version"),
+)
+
+vault_log = Table(
+    "vault_log",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("tenant_id", String(36), nullable=False),
+    Column("vault", String(24), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("resource_id", Text, nullable=False),
+    Column("operation_name", String(64), nullable=False),
+    Column("operation_version", String(16), nullable=False),
+    Column("category", String(32), nullable=False),
+    Column("result_type", String(16), nullable=False),
+    Column("result_signature", String(64), nullable=False),
+    Column("result_description", Text, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("caller_ip_address", String(64), nullable=False),
+    Column("correlation_id", String(64), nullable=False),
+    Column("identity_kind", String(16), nullable=False),
+    Column("identity_name", String(320), nullable=False),
+    Column("identity_application_id", String(36), nullable=False),
+    Column("client_info", String(256), nullable=False),
+    Column("request_uri", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    Column("http_status_code", Integer, nullable=False),
+    Index(None, "tenant_id", "vault", "id"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,410 @@
+"""The vault's store in SQL."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, delete, func, insert, or_, select, update
+
+from keystead.adapters.sql import vault_schema as tables
+from keystead.adapters.sql.engine import reading, sqlite_engine, writing
+from keystead.adapters.sql.migrate import ensure_current
+from keystead.core.vaults.access import Held, Permission, PrincipalKind, VaultPrincipal
+from keystead.core.vaults.usage import KeyOperation, KeyType
+from keystead.ports.vault_store import AccessEntry, Key, KeyVersion, LogRecord, Subscription, Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from sqlalchemy import Connection, Engine, Row, Select
+
+    from keystead.ports.vault_store import VaultReader, VaultWriter
+
+_SUBSCRIPTION: Select[Any] = select(
+    *tables.subscription.c["id", "tenant_id", "name", "kind", "cancelled", "protected_from", "created", "created_by"]
+)
+_VAULT: Select[Any] = select(
+    *tables.vault.c["id", "tenant_id", "name"],
+    *(column.label(f"subscription_{column.name}") for column in _SUBSCRIPTION.selected_columns),
+    *tables.vault.c["resource_group", "region", "sku", "purge_protection", "retention_days", "created", "deleted"],
+).join(
+    tables.subscription,
+    and_(tables.subscription.c.id == tables.vault.c.subscription_id, tables.subscription.c.tenant_id == tables.vault.c.tenant_id),
+)
+_KEY: Select[Any] = select(*tables.vault_key.c["id", "tenant_id", "vault_id", "name", "created", "deleted"])
+_KEY_FIELDS = len(_KEY.selected_columns)
+_KEY_VERSION: Select[Any] = select(
+    *_KEY.selected_columns,
+    *tables.vault_key_version.c[
+        "version", "ordinal", "kty", "size", "curve", "key_ops", "enabled", "not_before", "expires", "created", "updated", "tags"
+    ],
+).join(
+    tables.vault_key_version,
+    and_(tables.vault_key_version.c.key_id == tables.vault_key.c.id, tables.vault_key_version.c.tenant_id == tables.vault_key.c.tenant_id),
+)
+_HIGHEST = (
+    select(func.max(tables.vault_key_version.c.ordinal))
+    .where(tables.vault_key_version.c.key_id == tables.vault_key.c.id)
+    .correlate(tables.vault_key)
+    .scalar_subquery()
+)
+_ADD_LOG = insert(tables.vault_log)
+_LOG_FIELDS = tuple(name for name in tables.vault_log.c.keys() if name != "id")  # noqa: SIM118 - a column collection iterates over columns
+
+
+class SqlVaultTransaction:
+    """Queries and changes on one connection; see `ports/vault_store.py`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def seal_check(self) -> bytes | None:
+        """See the port."""
+        return self._connection.execute(select(tables.vault_seal.c.check_value)).scalar()
+
+    def set_seal_check(self, check_value: bytes) -> None:
+        """See the port. The fixed id lets a database be bound once only."""
+        self._connection.execute(insert(tables.vault_seal).values(id=1, check_value=check_value))
+
+    def subscription(self, tenant_id: str, name_or_id: str) -> Subscription | None:
+        """See the port."""
+        text = name_or_id.lower()
+        row = self._connection.execute(
+            _SUBSCRIPTION.where(
+                tables.subscription.c.tenant_id == tenant_id,
+                or_(tables.subscription.c.name_lower == text, tables.subscription.c.id == text),
+            )
+        ).first()
+        return None if row is None else Subscription(*row)
+
+    def subscriptions(self, tenant_id: str) -> list[Subscription]:
+        """See the port."""
+        rows = self._connection.execute(
+            _SUBSCRIPTION.where(tables.subscription.c.tenant_id == tenant_id).order_by(tables.subscription.c.name_lower)
+        )
+        return [Subscription(*row) for row in rows]
+
+    def add_subscription(self, subscription: Subscription) -> None:
+        """See the port."""
+        self._connection.execute(insert(tables.subscription).values(**asdict(subscription), name_lower=subscription.name.lower()))
+
+    def put_subscription(self, subscription: Subscription) -> None:
+        """See the port."""
+        table = tables.subscription
+        self._connection.execute(
+            update(table)
+            .where(table.c.tenant_id == subscription.tenant_id, table.c.id == subscription.id)
+            .values(cancelled=subscription.cancelled, protected_from=subscription.protected_from)
+        )
+
+    def vault(self, tenant_id: str, name: str) -> Vault | None:
+        """See the port."""
+        return self._one_vault(_VAULT.where(tables.vault.c.tenant_id == tenant_id, tables.vault.c.name_lower == name.lower()))
+
+    def vault_of_anyone(self, name: str) -> Vault | None:
+        """See the port."""
+        return self._one_vault(_VAULT.where(tables.vault.c.name_lower == name.lower()))
+
+    def vaults(self, tenant_id: str) -> list[Vault]:
+        """See the port."""
+        return [
+            _vault(row)
+            for row in self._connection.execute(_VAULT.where(tables.vault.c.tenant_id == tenant_id).order_by(tables.vault.c.name_lower))
+        ]
+
+    def all_deleted_vaults(self) -> list[Vault]:
+        """See the port."""
+        return [_vault(row) for row in self._connection.execute(_VAULT.where(tables.vault.c.deleted.is_not(None)))]
+
+    def add_vault(self, vault: Vault) -> None:
+        """See the port."""
+        self._connection.execute(
+            insert(tables.vault).values(
+                id=vault.id,
+                tenant_id=vault.tenant_id,
+                name=vault.name,
+                name_lower=vault.name.lower(),
+                subscription_id=vault.subscription.id,
+                resource_group=vault.resource_group,
+                region=vault.region,
+                sku=vault.sku,
+                purge_protection=vault.purge_protection,
+                retention_days=vault.retention_days,
+                created=vault.created,
+                deleted=vault.deleted,
+            )
+        )
+
+    def set_vault_deleted(self, vault: Vault, deleted: int | None) -> None:
+        """See the port."""
+        table = tables.vault
+        self._connection.execute(update(table).where(table.c.tenant_id == vault.tenant_id, table.c.id == vault.id).values(deleted=deleted))
+
+    def remove_vault(self, vault: Vault) -> None:
+        """See the port."""
+        for table, column in (
+            (tables.vault_key_version, "vault_id"),
+            (tables.vault_key, "vault_id"),
+            (tables.vault_access, "vault_id"),
+            (tables.vault, "id"),
+        ):
+            self._connection.execute(delete(table).where(table.c.tenant_id == vault.tenant_id, table.c[column] == vault.id))
+
+    def held(self, tenant_id: str, vault_id: str, principal: VaultPrincipal) -> Held:
+        """See the port."""
+        row = self._connection.execute(
+            select(tables.vault_access.c.permissions, tables.vault_access.c.contributor).where(
+                tables.vault_access.c.tenant_id == tenant_id,
+                tables.vault_access.c.vault_id == vault_id,
+                tables.vault_access.c.principal_kind == principal.kind,
+                tables.vault_access.c.principal == principal.name,
+            )
+        ).first()
+        return Held() if row is None else _held(row.permissions, row.contributor)
+
+    def access(self, tenant_id: str, vault_id: str) -> list[AccessEntry]:
+        """See the port."""
+        rows = self._connection.execute(
+            select(*tables.vault_access.c["principal_kind", "principal", "permissions", "contributor"])
+            .where(tables.vault_access.c.tenant_id == tenant_id, tables.vault_access.c.vault_id == vault_id)
+            .order_by(tables.vault_access.c.principal_kind, tables.vault_access.c.principal)
+        )
+        return [
+            AccessEntry(VaultPrincipal(PrincipalKind(kind), name), _held(permissions, contributor))
+            for kind, name, permissions, contributor in rows
+        ]
+
+    def put_access(self, tenant_id: str, vault_id: str, entry: AccessEntry) -> None:
+        """See the port."""
+        self._connection.execute(
+            delete(tables.vault_access).where(
+                tables.vault_access.c.tenant_id == tenant_id,
+                tables.vault_access.c.vault_id == vault_id,
+                tables.vault_access.c.principal_kind == entry.principal.kind,
+                tables.vault_access.c.principal == entry.principal.name,
+            )
+        )
+        if entry.held != Held():
+            self._connection.execute(
+                insert(tables.vault_access).values(
+                    vault_id=vault_id,
+                    principal_kind=entry.principal.kind,
+                    principal=entry.principal.name,
+                    tenant_id=tenant_id,
+                    permissions=",".join(sorted(entry.held.permissions)),
+                    contributor=entry.held.contributor,
+                )
+            )
+
+    def drop_contributors(self, tenant_id: str, vault_id: str) -> None:
+        """See the port."""
+        mine = and_(tables.vault_access.c.tenant_id == tenant_id, tables.vault_access.c.vault_id == vault_id)
+        self._connection.execute(update(tables.vault_access).where(mine).values(contributor=False))
+        self._connection.execute(delete(tables.vault_access).where(mine, tables.vault_access.c.permissions == ""))
+
+    def key(self, tenant_id: str, vault_id: str, name: str) -> Key | None:
+        """See the port."""
+        row = self._connection.execute(_KEY.where(_named(tenant_id, vault_id, name))).first()
+        return None if row is None else Key(*row)
+
+    def keys(self, tenant_id: str, vault_id: str, after: str, limit: int) -> list[KeyVersion]:
+        """See the port."""
+        mine = (
+            tables.vault_key.c.tenant_id == tenant_id,
+            tables.vault_key.c.vault_id == vault_id,
+            tables.vault_key.c.deleted.is_(None),
+            tables.vault_key.c.name_lower > after.lower(),
+        )
+        return self._versions(
+            _KEY_VERSION.where(*mine, tables.vault_key_version.c.ordinal == _HIGHEST).order_by(tables.vault_key.c.name_lower).limit(limit)
+        )
+
+    def deleted_keys(self, tenant_id: str, vault_id: str) -> list[KeyVersion]:
+        """See the port."""
+        mine = (tables.vault_key.c.tenant_id == tenant_id, tables.vault_key.c.vault_id == vault_id, tables.vault_key.c.deleted.is_not(None))
+        return self._versions(
+            _KEY_VERSION.where(*mine, tables.vault_key_version.c.ordinal == _HIGHEST).order_by(tables.vault_key.c.name_lower)
+        )
+
+    def all_deleted_keys(self) -> list[tuple[Key, int]]:
+        """See the port."""
+        rows = self._connection.execute(
+            _KEY.add_columns(tables.vault.c.retention_days)
+            .join(
+                tables.vault,
+                and_(tables.vault.c.id == tables.vault_key.c.vault_id, tables.vault.c.tenant_id == tables.vault_key.c.tenant_id),
+            )
+            .where(tables.vault_key.c.deleted.is_not(None))
+        )
+        return [(Key(*row[:_KEY_FIELDS]), row.retention_days) for row in rows]
+
+    def key_version(self, tenant_id: str, vault_id: str, name: str, version: str | None) -> KeyVersion | None:
+        """See the port."""
+        wanted = (
+            tables.vault_key_version.c.ordinal == _HIGHEST if version is None else tables.vault_key_version.c.version == version.lower()
+        )
+        row = self._connection.execute(_KEY_VERSION.where(_named(tenant_id, vault_id, name), wanted)).first()
+        return None if row is None else _key_version(row)
+
+    def key_versions(self, tenant_id: str, vault_id: str, name: str) -> list[KeyVersion]:
+        """See the port."""
+        return self._versions(_KEY_VERSION.where(_named(tenant_id, vault_id, name)).order_by(tables.vault_key_version.c.ordinal))
+
+    def sealed_private(self, tenant_id: str, vault_id: str, version: str) -> bytes | None:
+        """See the port."""
+        table = tables.vault_key_version
+        return self._connection.execute(
+            select(table.c.sealed_private).where(table.c.tenant_id == tenant_id, table.c.vault_id == vault_id, table.c.version == version)
+        ).scalar()
+
+    def add_key(self, key: Key) -> None:
+        """See the port."""
+        self._connection.execute(insert(tables.vault_key).values(**asdict(key), name_lower=key.name.lower()))
+
+    def set_key_deleted(self, key: Key, deleted: int | None) -> None:
+        """See the port."""
+        self._connection.execute(
+            update(tables.vault_key)
+            .where(tables.vault_key.c.tenant_id == key.tenant_id, tables.vault_key.c.id == key.id)
+            .values(deleted=deleted)
+        )
+
+    def remove_key(self, key: Key) -> None:
+        """See the port. `secure_delete` overwrites what the rows held."""
+        for table, column in ((tables.vault_key_version, "key_id"), (tables.vault_key, "id")):
+            self._connection.execute(delete(table).where(table.c.tenant_id == key.tenant_id, table.c[column] == key.id))
+
+    def add_key_version(self, version: KeyVersion, sealed: bytes) -> None:
+        """See the port."""
+        self._connection.execute(
+            insert(tables.vault_key_version).values(
+                key_id=version.key.id,
+                ordinal=version.ordinal,
+                tenant_id=version.key.tenant_id,
+                vault_id=version.key.vault_id,
+                version=version.version,
+                kty=version.kty,
+                size=version.size,
+                curve=version.curve,
+                created=version.created,
+                public_key=version.public_key,
+                sealed_private=sealed,
+                **_attributes(version),
+            )
+        )
+
+    def put_key_versions(self, versions: Sequence[KeyVersion]) -> None:
+        """See the port."""
+        table = tables.vault_key_version
+        for version in versions:
+            self._connection.execute(
+                update(table)
+                .where(table.c.tenant_id == version.key.tenant_id, table.c.key_id == version.key.id, table.c.ordinal == version.ordinal)
+                .values(**_attributes(version))
+            )
+
+    def log(self, tenant_id: str, vault: str, after: int | None, limit: int) -> list[tuple[int, LogRecord]]:
+        """See the port."""
+        query = (
+            select(tables.vault_log.c.id, *(tables.vault_log.c[name] for name in _LOG_FIELDS))
+            .where(tables.vault_log.c.tenant_id == tenant_id, tables.vault_log.c.vault == vault.lower())
+            .limit(limit)
+        )
+        if after is None:
+            rows = list(reversed(self._connection.execute(query.order_by(tables.vault_log.c.id.desc())).all()))
+        else:
+            rows = list(self._connection.execute(query.where(tables.vault_log.c.id > after).order_by(tables.vault_log.c.id)).all())
+        return [(number, LogRecord(**dict(zip(_LOG_FIELDS, fields, strict=True)))) for number, *fields in rows]
+
+    def add_log(self, record: LogRecord) -> None:
+        """See the port."""
+        self._connection.execute(_ADD_LOG, {name: getattr(record, name) for name in _LOG_FIELDS})
+
+    def _one_vault(self, query: Select[Any]) -> Vault | None:
+        row = self._connection.execute(query).first()
+        return None if row is None else _vault(row)
+
+    def _versions(self, query: Select[Any]) -> list[KeyVersion]:
+        return [_key_version(row) for row in self._connection.execute(query)]
+
+
+class SqlVaultStore:
+    """See `ports/vault_store.py`. The engine is at the schema this version works with."""
+
+    def __init__(self, engine: Engine) -> None:
+        ensure_current(engine, "vault")
+        self._engine = engine
+
+    @classmethod
+    def open(cls, path: Path) -> SqlVaultStore:
+        """The store in a SQLite file, which is made when it does not exist."""
+        return cls(sqlite_engine(path))
+
+    @contextmanager
+    def reading(self) -> Iterator[VaultReader]:
+        """See the port."""
+        with reading(self._engine) as connection:
+            yield SqlVaultTransaction(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[VaultWriter]:
+        """See the port."""
+        with writing(self._engine) as connection:
+            yield SqlVaultTransaction(connection)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def _named(tenant_id: str, vault_id: str, name: str) -> Any:  # noqa: ANN401 - SQLAlchemy's type of a condition depends on its operands
+    return and_(
+        tables.vault_key.c.tenant_id == tenant_id, tables.vault_key.c.vault_id == vault_id, tables.vault_key.c.name_lower == name.lower()
+    )
+
+
+def _held(permissions: str, contributor: bool) -> Held:  # noqa: FBT001 - a column's value
+    return Held(frozenset(Permission(name) for name in permissions.split(",") if name), contributor)
+
+
+def _vault(row: Row[Any]) -> Vault:
+    fields = len(_SUBSCRIPTION.selected_columns)
+    identifier, tenant_id, name = row[:3]
+    return Vault(identifier, tenant_id, name, Subscription(*row[3 : 3 + fields]), *row[3 + fields :])
+
+
+def _key_version(row: Row[Any]) -> KeyVersion:
+    version, ordinal, kty, size, curve, key_ops, enabled, not_before, expires, created, updated, tags, public_key = row[_KEY_FIELDS:]
+    operations = frozenset(KeyOperation(name) for name in key_ops.split(","))
+    return KeyVersion(
+        Key(*row[:_KEY_FIELDS]),
+        version,
+        ordinal,
+        KeyType(kty),
+        size,
+        curve,
+        operations,
+        enabled,
+        not_before,
+        expires,
+        created,
+        updated,
+        json.loads(tags),
+    )
+
+
+def _attributes(version: KeyVersion) -> dict[str, Any]:
+    """The columns of a version that may change."""
+    return {
+        "key_ops": ",".join(sorted(version.key_ops)),
+        "enabled": version.enabled,
+        "not_before": version.not_before,
+        "expires": version.expires,
+        "updated": version.updated,
+        "tags": json.dumps(version.tags, sort_keys=True, ensure_ascii=False),
+    }

@@ -1,0 +1,266 @@
+"""Where the key vault keeps subscriptions, vaults, keys and its log.
+
+Implementation: SQL (`adapters/sql/vault_store.py`). Not shared with the service: the vault has a database and a seal of its own.
+
+A transaction is a `with` block: `reading()` is one snapshot; `writing()` is committed durably when its block ends and leaves nothing when the
+block raises. Every query names the tenant, except the one that asks whether a vault name is taken, because vault names are global.
+Names compare without regard to case. Times are milliseconds since the epoch. Every method raises `Unavailable` when the store cannot be
+reached; nobody retries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from keystead.core.vaults.access import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from keystead.core.vaults.access import VaultPrincipal
+    from keystead.core.vaults.usage import KeyOperation, KeyType
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription. `protected_from`: when its mandatory retention is Registered (perhaps later than now); None: never asked for."""
+
+    id: str
+    tenant_id: str
+    name: str
+    kind: str
+    cancelled: bool
+    protected_from: int | None
+    created: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """A vault, with its subscription as it is now (R-017)."""
+
+    id: str
+    tenant_id: str
+    name: str
+    subscription: Subscription
+    resource_group: str
+    region: str
+    sku: str
+    purge_protection: bool
+    retention_days: int
+    created: int
+    deleted: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key: what all its versions share."""
+
+    id: str
+    tenant_id: str
+    vault_id: str
+    name: str
+    created: int
+    deleted: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVersion:
+    """One version of a key; `ordinal` counts from 1, the highest is current (R-020). The private key stays in the store."""
+
+    key: Key
+    version: str
+    ordinal: int
+    kty: KeyType
+    size: int
+    curve: str
+    key_ops: frozenset[KeyOperation]
+    enabled: bool
+    not_before: int | None
+    expires: int | None
+    created: int
+    updated: int
+    tags: dict[str, str]
+    public_key: bytes
+    """SubjectPublicKeyInfo, DER (RFC 5280 section 4.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessEntry:
+    """One line of an access policy."""
+
+    principal: VaultPrincipal
+    held: Held = field(default_factory=Held)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One call, allowed or refused: the fields of requirements 2.12 (R-067)."""
+
+    tenant_id: str
+    vault: str
+    """Name of the vault in lower case; empty for calls about none."""
+    time: int
+    resource_id: str
+    operation_name: str
+    operation_version: str
+    category: str
+    result_type: str
+    result_signature: str
+    result_description: str
+    duration_ms: int
+    caller_ip_address: str
+    correlation_id: str
+    identity_kind: str
+    identity_name: str
+    identity_application_id: str
+    client_info: str
+    request_uri: str
+    object_id: str
+    http_status_code: int
+
+
+class VaultReader(Protocol):
+    """Queries of one transaction."""
+
+    def seal_check(self) -> bytes | None:
+        """The check value of the seal this database was made under; None for a new database."""
+        ...
+
+    def subscription(self, tenant_id: str, name_or_id: str) -> Subscription | None:
+        """A subscription by name or id."""
+        ...
+
+    def subscriptions(self, tenant_id: str) -> list[Subscription]:
+        """All of a tenant, by name."""
+        ...
+
+    def vault(self, tenant_id: str, name: str) -> Vault | None:
+        """A vault by name, deleted or not."""
+        ...
+
+    def vault_of_anyone(self, name: str) -> Vault | None:
+        """Who holds a vault name, whatever the tenant: names are globally unique (R-016). Never shown to people of other tenants."""
+        ...
+
+    def vaults(self, tenant_id: str) -> list[Vault]:
+        """All of a tenant, deleted or not, by name."""
+        ...
+
+    def all_deleted_vaults(self) -> list[Vault]:
+        """The deleted vaults of every tenant: for the job that removes what is past its retention."""
+        ...
+
+    def held(self, tenant_id: str, vault_id: str, principal: VaultPrincipal) -> Held:
+        """What a principal holds on a vault."""
+        ...
+
+    def access(self, tenant_id: str, vault_id: str) -> list[AccessEntry]:
+        """The whole access policy of a vault."""
+        ...
+
+    def key(self, tenant_id: str, vault_id: str, name: str) -> Key | None:
+        """A key by name, deleted or not."""
+        ...
+
+    def deleted_keys(self, tenant_id: str, vault_id: str) -> list[KeyVersion]:
+        """The current versions of all deleted keys of a vault, by name."""
+        ...
+
+    def all_deleted_keys(self) -> list[tuple[Key, int]]:
+        """The deleted keys of every tenant, each with its vault's retention in days: for the same job."""
+        ...
+
+    def keys(self, tenant_id: str, vault_id: str, after: str, limit: int) -> list[KeyVersion]:
+        """The current versions of keys that are not deleted, by name in lower case, those after `after`."""
+        ...
+
+    def key_version(self, tenant_id: str, vault_id: str, name: str, version: str | None) -> KeyVersion | None:
+        """A version of a key, deleted or not; the current one for None."""
+        ...
+
+    def key_versions(self, tenant_id: str, vault_id: str, name: str) -> list[KeyVersion]:
+        """All versions of a key, oldest first."""
+        ...
+
+    def sealed_private(self, tenant_id: str, vault_id: str, version: str) -> bytes | None:
+        """The sealed private key of a version."""
+        ...
+
+    def log(self, tenant_id: str, vault: str, after: int | None, limit: int) -> list[tuple[int, LogRecord]]:
+        """Records about a vault name with their numbers, oldest first: those after a number, or the last ones for None."""
+        ...
+
+
+class VaultWriter(VaultReader, Protocol):
+    """Queries and changes of one writing transaction."""
+
+    def set_seal_check(self, check_value: bytes) -> None:
+        """Bind a new database to a seal."""
+        ...
+
+    def add_subscription(self, subscription: Subscription) -> None:
+        """Add one."""
+        ...
+
+    def put_subscription(self, subscription: Subscription) -> None:
+        """Replace its protection and state."""
+        ...
+
+    def add_vault(self, vault: Vault) -> None:
+        """Add one."""
+        ...
+
+    def set_vault_deleted(self, vault: Vault, deleted: int | None) -> None:
+        """Delete it (softly), or bring it back."""
+        ...
+
+    def remove_vault(self, vault: Vault) -> None:
+        """Remove it for good with its access policy and keys. Its log stays."""
+        ...
+
+    def put_access(self, tenant_id: str, vault_id: str, entry: AccessEntry) -> None:
+        """Set what a principal holds; an entry that holds nothing is removed."""
+        ...
+
+    def drop_contributors(self, tenant_id: str, vault_id: str) -> None:
+        """Take the contributor role from everyone (R-057)."""
+        ...
+
+    def add_key(self, key: Key) -> None:
+        """Add one, without versions yet."""
+        ...
+
+    def set_key_deleted(self, key: Key, deleted: int | None) -> None:
+        """Delete it (softly), or bring it back."""
+        ...
+
+    def remove_key(self, key: Key) -> None:
+        """Remove it for good with all versions and their private keys."""
+        ...
+
+    def add_key_version(self, version: KeyVersion, sealed: bytes) -> None:
+        """Add a version with its sealed private key."""
+        ...
+
+    def put_key_versions(self, versions: Sequence[KeyVersion]) -> None:
+        """Replace the attributes of versions; key material never changes."""
+        ...
+
+    def add_log(self, record: LogRecord) -> None:
+        """Append a record."""
+        ...
+
+
+class VaultStore(Protocol):
+    """Opens transactions."""
+
+    def reading(self) -> AbstractContextManager[VaultReader]:
+        """One snapshot."""
+        ...
+
+    def writing(self) -> AbstractContextManager[VaultWriter]:
+        """One writing transaction; durable when the block has ended."""
+        ...
