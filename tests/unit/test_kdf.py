@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from keystead.core.door import key_bytes
-from keystead.core.formats.kdf import cipher, derive
+from keystead.core.formats.kdf import derive
 from keystead.core.secret import SecretKey
 
 if TYPE_CHECKING:
@@ -57,9 +57,3 @@ def test_an_empty_purpose_is_refused() -> None:
 def test_nothing_shows_a_derived_key(show: Callable[[object], str]) -> None:
     derived = derive(KEY, "wrap")
     assert show(derived) == "SecretKey(...)"
-
-
-def test_the_cipher_is_aes_gcm_under_the_key() -> None:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - the reference, kept beside its use
-
-    assert cipher(KEY).encrypt(bytes(12), b"value", b"context") == AESGCM(bytes(range(32))).encrypt(bytes(12), b"value", b"context")

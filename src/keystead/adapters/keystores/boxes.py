@@ -10,20 +10,15 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidTag
+from keystead.core.formats.aead import AES_256_GCM, NONCE_BYTES, TAG_BYTES, TagMismatchError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+    from keystead.core.formats.aead import Aes
     from keystead.core.ids import RandomBytes
 
 VERSION = 1
-AES_256_GCM = 1
 HEADER_BYTES = 6
 """Magic (4), version (1), algorithm (1)."""
-NONCE_BYTES = 12
-"""NIST SP 800-38D section 5.2.1.1: 96 bits, the length GCM is made for."""
-TAG_BYTES = 16
 OVERHEAD_BYTES = HEADER_BYTES + NONCE_BYTES + TAG_BYTES
 
 
@@ -36,20 +31,20 @@ class Kind(Enum):
 
 
 class WrongBox(Exception):
-    """Another key, another kind, other fields, or changed bytes: which of these cannot be told."""
+    """Another key, another kind, other fields, or changed bytes. It never leaves the key store, which says what did not open."""
 
 
-def seal(cipher: AESGCM, kind: Kind, plaintext: bytes, fields: tuple[bytes, ...], random: RandomBytes) -> bytes:
+def seal(cipher: Aes, kind: Kind, plaintext: bytes, fields: tuple[bytes, ...], random: RandomBytes) -> bytes:
     """Seal a plaintext; `fields` are what it belongs to, never empty.
 
     Nonces are random: safe up to 2^32 boxes under one key (SP 800-38D section 8.3).
     """
     nonce = random(NONCE_BYTES)
     header = _header(kind)
-    return header + nonce + cipher.encrypt(nonce, plaintext, header + encoded(fields))
+    return header + nonce + cipher.seal(nonce, plaintext, header + encoded(fields))
 
 
-def unseal(cipher: AESGCM, kind: Kind, box: bytes, fields: tuple[bytes, ...]) -> bytes:
+def unseal(cipher: Aes, kind: Kind, box: bytes, fields: tuple[bytes, ...]) -> bytes:
     """The plaintext of a box of exactly this kind, key and fields.
 
     Raises:
@@ -60,8 +55,8 @@ def unseal(cipher: AESGCM, kind: Kind, box: bytes, fields: tuple[bytes, ...]) ->
         raise WrongBox
     body = HEADER_BYTES + NONCE_BYTES
     try:
-        return cipher.decrypt(box[HEADER_BYTES:body], box[body:], header + encoded(fields))
-    except InvalidTag:
+        return cipher.open(box[HEADER_BYTES:body], box[body:], header + encoded(fields))
+    except TagMismatchError:
         raise WrongBox from None
 
 

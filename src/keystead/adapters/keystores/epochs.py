@@ -9,20 +9,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from keystead.adapters.files import remove_durably, translated, write_durably
 from keystead.adapters.keystores import boxes
 from keystead.core.errors import IntegrityFailure
-from keystead.core.formats.kdf import cipher, derive
-from keystead.core.secret import KEY_BYTES
+from keystead.core.formats.aead import Aes
+from keystead.core.formats.kdf import derive
+from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.ports.keystore import Compartment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from keystead.core.ids import RandomBytes
-    from keystead.core.secret import SecretKey
 
 PURPOSE = "keystead/keystore/epoch/"
 """Before the compartment's name, the purpose of the wrapping key derived from the master."""
@@ -34,9 +32,9 @@ class EpochFiles:
     def __init__(self, folder: Path, master: SecretKey, random: RandomBytes) -> None:
         self._folder = folder
         self._random = random
-        self._wrapping = {each: cipher(derive(master, PURPOSE + each)) for each in Compartment}
+        self._wrapping = {each: Aes(derive(master, PURPOSE + each)) for each in Compartment}
 
-    def make(self, compartment: Compartment, epoch: int) -> AESGCM:
+    def make(self, compartment: Compartment, epoch: int) -> Aes:
         """Make a fresh epoch key and write its file durably, over one that a crash left under that number.
 
         Raises:
@@ -46,9 +44,9 @@ class EpochFiles:
         fields = boxes.epoch_fields(compartment, epoch)
         box = boxes.seal(self._wrapping[compartment], boxes.Kind.EPOCH_KEY, material, fields, self._random)
         write_durably(self._path(compartment, epoch), box)
-        return AESGCM(material)
+        return Aes(SecretKey(material))
 
-    def load(self, compartment: Compartment, epoch: int) -> AESGCM | None:
+    def load(self, compartment: Compartment, epoch: int) -> Aes | None:
         """An epoch key; None when there is no such file.
 
         Raises:
@@ -63,7 +61,7 @@ class EpochFiles:
                 return None
         try:
             fields = boxes.epoch_fields(compartment, epoch)
-            return AESGCM(boxes.unseal(self._wrapping[compartment], boxes.Kind.EPOCH_KEY, box, fields))
+            return Aes(SecretKey(boxes.unseal(self._wrapping[compartment], boxes.Kind.EPOCH_KEY, box, fields)))
         except boxes.WrongBox:
             raise IntegrityFailure(
                 "keystore_seal_refused",

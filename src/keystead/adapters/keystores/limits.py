@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from keystead.ports.keystore import Compartment
 
 MAX_VALUE_BYTES = 4_096
-MAX_CONTEXT_BYTES = 4_096
+MAX_CONTEXT_BYTES = 8_192
 KEY_ID = re.compile(r"[\x21-\x7e]{1,255}")
 """Printable ASCII without spaces: ids, not names."""
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from keystead.adapters.keystores import boxes
 from keystead.adapters.keystores.limits import box_does_not_open, check_context, check_key_id, check_value, no_such_key
-from keystead.core.secret import KEY_BYTES
+from keystead.core.formats.aead import Aes
+from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.ports.keystore import Compartment, KeyEntry
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class MemoryKeyStore:
         self._clock = clock
         self._random = random
         self._lock = Lock()
-        self._keys: dict[tuple[Compartment, str], tuple[KeyEntry, AESGCM]] = {}
+        self._keys: dict[tuple[Compartment, str], tuple[KeyEntry, Aes]] = {}
         self._destroyed: set[tuple[Compartment, str]] = set()
         self._epochs = dict.fromkeys(Compartment, 1)
 
@@ -44,7 +43,7 @@ class MemoryKeyStore:
             assert (compartment, key_id) not in self._destroyed, f"{key_id} was destroyed and must not come back"
             if (compartment, key_id) not in self._keys:
                 entry = KeyEntry(key_id, self._clock.now())
-                self._keys[compartment, key_id] = (entry, AESGCM(self._random(KEY_BYTES)))
+                self._keys[compartment, key_id] = (entry, Aes(SecretKey(self._random(KEY_BYTES))))
 
     def seal(self, compartment: Compartment, key_id: str, value: bytes, context: bytes) -> bytes:
         """Seal a value under a key."""
@@ -83,7 +82,7 @@ class MemoryKeyStore:
             self._epochs[compartment] += 1
             return self._epochs[compartment]
 
-    def _cipher(self, compartment: Compartment, key_id: str) -> AESGCM:
+    def _cipher(self, compartment: Compartment, key_id: str) -> Aes:
         check_key_id(key_id)
         with self._lock:
             found = self._keys.get((compartment, key_id))

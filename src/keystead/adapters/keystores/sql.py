@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from keystead.adapters.files import translated as translated_file_errors
@@ -30,7 +29,8 @@ from keystead.adapters.sql.engine import reading, translated, writing
 from keystead.adapters.sql.keys_schema import COMPARTMENTS, ENTRIES
 from keystead.adapters.sql.migrate import ensure_current
 from keystead.core.errors import IntegrityFailure, Unavailable
-from keystead.core.secret import KEY_BYTES
+from keystead.core.formats.aead import Aes
+from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.ports.keystore import Compartment, KeyEntry
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Select
 
     from keystead.core.ids import RandomBytes
-    from keystead.core.secret import SecretKey
     from keystead.ports.clock import Clock
 
     Checkpoint = Callable[[str], None]
@@ -98,7 +97,7 @@ class SqlKeyStore:
         self._clock = clock
         self._random = random
         self._checkpoint = checkpoint
-        self._in_force: dict[Compartment, tuple[int, AESGCM]] = {}
+        self._in_force: dict[Compartment, tuple[int, Aes]] = {}
 
     def __repr__(self) -> str:
         return "SqlKeyStore(...)"
@@ -233,7 +232,7 @@ class SqlKeyStore:
             )
         self._checkpoint("log emptied")
 
-    def _entry(self, compartment: Compartment, key_id: str) -> AESGCM:
+    def _entry(self, compartment: Compartment, key_id: str) -> Aes:
         """The cipher of one key, for one call.
 
         Raises:
@@ -250,15 +249,15 @@ class SqlKeyStore:
             with writing(self._engine) as connection:
                 epoch, sealed = _found(connection, compartment, key_id)
                 cipher = self._required(compartment, epoch)
-        return AESGCM(self._unsealed(cipher, compartment, key_id, epoch, sealed))
+        return Aes(SecretKey(self._unsealed(cipher, compartment, key_id, epoch, sealed)))
 
-    def _locked(self, connection: Connection, compartment: Compartment) -> tuple[int, AESGCM]:
+    def _locked(self, connection: Connection, compartment: Compartment) -> tuple[int, Aes]:
         """The epoch in force and its cipher, for a holder of the write lock."""
         epoch = _epoch(connection, compartment)
         assert epoch is not None, "open_keystore has prepared every compartment"
         return epoch, self._required(compartment, epoch)
 
-    def _required(self, compartment: Compartment, epoch: int) -> AESGCM:
+    def _required(self, compartment: Compartment, epoch: int) -> Aes:
         cipher = self._cipher(compartment, epoch)
         if cipher is None:
             raise IntegrityFailure(
@@ -268,7 +267,7 @@ class SqlKeyStore:
             )
         return cipher
 
-    def _cipher(self, compartment: Compartment, epoch: int) -> AESGCM | None:
+    def _cipher(self, compartment: Compartment, epoch: int) -> Aes | None:
         """The cipher of an epoch; None when its file is missing. Only one per compartment is kept."""
         known = self._in_force.get(compartment)
         if known is not None and known[0] == epoch:
@@ -278,11 +277,11 @@ class SqlKeyStore:
             self._in_force[compartment] = (epoch, cipher)
         return cipher
 
-    def _sealed(self, cipher: AESGCM, compartment: Compartment, key_id: str, epoch: int, key: bytes) -> bytes:
+    def _sealed(self, cipher: Aes, compartment: Compartment, key_id: str, epoch: int, key: bytes) -> bytes:
         fields = boxes.entry_fields(compartment, key_id, epoch)
         return boxes.seal(cipher, boxes.Kind.ENTRY_KEY, key, fields, self._random)
 
-    def _unsealed(self, cipher: AESGCM, compartment: Compartment, key_id: str, epoch: int, sealed: bytes) -> bytes:
+    def _unsealed(self, cipher: Aes, compartment: Compartment, key_id: str, epoch: int, sealed: bytes) -> bytes:
         try:
             return boxes.unseal(cipher, boxes.Kind.ENTRY_KEY, sealed, boxes.entry_fields(compartment, key_id, epoch))
         except boxes.WrongBox:

@@ -1,4 +1,4 @@
-"""Keys from keys: HKDF-SHA-256 (RFC 5869), and the cipher a key is used with.
+"""Keys from keys: HKDF-SHA-256 (RFC 5869).
 
 A key that others are derived from is never used to encrypt by itself: each use has a key of its own, told apart by its
 purpose.
@@ -6,7 +6,6 @@ purpose.
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -29,8 +28,3 @@ def derive(key: SecretKey, purpose: str) -> SecretKey:
     if not purpose:
         raise ValueError("a derived key has a purpose")
     return SecretKey(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose.encode()).derive(key_bytes(key)))
-
-
-def cipher(key: SecretKey) -> AESGCM:
-    """AES-256-GCM under a key, for those who may use it but not see it. Making one costs 2.5 microseconds."""
-    return AESGCM(key_bytes(key))
