@@ -64,6 +64,12 @@ class Home:
         self.engines.append(engine)
         return open_keystore(engine, self.seals, SecretKey(master), FixedClock(), self.random, checkpoint=checkpoint)
 
+    def running(self) -> SqlKeyStore:
+        """A process that opened the store earlier: it does not tidy up now."""
+        engine = sqlite_engine(self.database)
+        self.engines.append(engine)
+        return SqlKeyStore(engine, self.seals, SecretKey(MASTER), FixedClock(), self.random)
+
     def close(self) -> None:
         """End all processes: SQLite then moves its log into the database."""
         for engine in self.engines:

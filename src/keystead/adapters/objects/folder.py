@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from keystead.adapters.files import sync_folder, translated
@@ -37,7 +38,7 @@ class FolderObjects:
     def __init__(self, root: Path, containers: int = 4) -> None:
         if not 1 <= containers <= references.MAX_CONTAINERS:
             raise ValueError(f"there are 1 to {references.MAX_CONTAINERS} containers, not {containers}")
-        self._root = str(root)  # text, not Path: a range read takes ten microseconds, of which paths would be half
+        self._root = str(root.absolute())  # text, not Path: a range read takes ten microseconds, of which paths would be half
         self._containers = containers
         self._lasting: set[str] = set()
         """Folders whose own names this process knows to be on the disk."""
@@ -127,8 +128,10 @@ class FolderObjects:
         """
         folder = f"{self._root}/{container}/{first}"
         if folder not in self._lasting:
-            os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - text paths, see __init__
-            for parent in (os.path.dirname(self._root), self._root, f"{self._root}/{container}"):  # noqa: PTH120 - as above
+            parents = (os.path.dirname(self._root), self._root, f"{self._root}/{container}", folder)  # noqa: PTH120 - see __init__
+            for parent, child in pairwise(parents):
+                with suppress(FileExistsError):
+                    os.mkdir(child, mode=0o700)  # noqa: PTH102 - see __init__
                 sync_folder(parent)
             self._lasting.add(folder)
         return folder

@@ -65,9 +65,10 @@ class MemoryObjects:
         if found is None:
             raise references.missing(ref)
         data, _ = found
-        if offset + length > len(data):
+        part = data[offset : offset + length]
+        if len(part) != length:
             raise references.truncated(ref, offset, length)
-        return data[offset : offset + length]
+        return part
 
     def delete(self, ref: str) -> None:
         """Remove an object."""
