@@ -37,13 +37,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine, Select
+    from sqlalchemy import Connection, Engine
 
     from keystead.core.ids import RandomBytes
     from keystead.ports.clock import Clock
 
     Checkpoint = Callable[[str], None]
     """Called with the name of each step that is done; crash tests stop there."""
+
+_ONE_ENTRY = (
+    select(COMPARTMENTS.c.epoch, ENTRIES.c.sealed)
+    .join_from(ENTRIES, COMPARTMENTS, ENTRIES.c.compartment == COMPARTMENTS.c.name)
+    .where(ENTRIES.c.compartment == bindparam("compartment"), ENTRIES.c.key_id == bindparam("key_id"))
+)
+"""The epoch in force and one sealed key, of the same moment. Made once: putting it together costs as much as running it."""
 
 
 def open_keystore(
@@ -120,7 +127,7 @@ class SqlKeyStore:
         check_key_id(key_id)
         with writing(self._engine) as connection:
             epoch, cipher = self._locked(connection, compartment)
-            if connection.execute(_one_entry(compartment, key_id)).first() is not None:
+            if connection.execute(_ONE_ENTRY, {"compartment": compartment, "key_id": key_id}).first() is not None:
                 return
             sealed = self._sealed(cipher, compartment, key_id, epoch, self._random(KEY_BYTES))
             row = {"compartment": compartment, "key_id": key_id, "created": self._clock.now(), "sealed": sealed}
@@ -296,17 +303,8 @@ def _epoch(connection: Connection, compartment: Compartment) -> int | None:
     return connection.execute(select(COMPARTMENTS.c.epoch).where(COMPARTMENTS.c.name == compartment)).scalar()
 
 
-def _one_entry(compartment: Compartment, key_id: str) -> Select[int, bytes]:
-    """The epoch in force and one sealed key, of the same moment."""
-    return (
-        select(COMPARTMENTS.c.epoch, ENTRIES.c.sealed)
-        .join_from(ENTRIES, COMPARTMENTS, ENTRIES.c.compartment == COMPARTMENTS.c.name)
-        .where(ENTRIES.c.compartment == compartment, ENTRIES.c.key_id == key_id)
-    )
-
-
 def _found(connection: Connection, compartment: Compartment, key_id: str) -> tuple[int, bytes]:
-    row = connection.execute(_one_entry(compartment, key_id)).first()
+    row = connection.execute(_ONE_ENTRY, {"compartment": compartment, "key_id": key_id}).first()
     if row is None:
         raise no_such_key(compartment, key_id)
     epoch, sealed = row
