@@ -149,8 +149,8 @@ class VaultReader(Protocol):
         """All of a tenant, deleted or not, by name."""
         ...
 
-    def all_deleted_vaults(self) -> list[Vault]:
-        """The deleted vaults of every tenant: for the job that removes what is past its retention."""
+    def all_vaults(self) -> list[Vault]:
+        """The vaults of every tenant, deleted or not: for the job that removes what is past its retention."""
         ...
 
     def held(self, tenant_id: str, vault_id: str, principal: VaultPrincipal) -> Held:
@@ -167,10 +167,6 @@ class VaultReader(Protocol):
 
     def deleted_keys(self, tenant_id: str, vault_id: str) -> list[KeyVersion]:
         """The current versions of all deleted keys of a vault, by name."""
-        ...
-
-    def all_deleted_keys(self) -> list[tuple[Key, int]]:
-        """The deleted keys of every tenant, each with its vault's retention in days: for the same job."""
         ...
 
     def keys(self, tenant_id: str, vault_id: str, after: str, limit: int) -> list[KeyVersion]:

@@ -117,9 +117,9 @@ class SqlVaultTransaction:
             for row in self._connection.execute(_VAULT.where(tables.vault.c.tenant_id == tenant_id).order_by(tables.vault.c.name_lower))
         ]
 
-    def all_deleted_vaults(self) -> list[Vault]:
+    def all_vaults(self) -> list[Vault]:
         """See the port."""
-        return [_vault(row) for row in self._connection.execute(_VAULT.where(tables.vault.c.deleted.is_not(None)))]
+        return [_vault(row) for row in self._connection.execute(_VAULT)]
 
     def add_vault(self, vault: Vault) -> None:
         """See the port."""
@@ -230,18 +230,6 @@ class SqlVaultTransaction:
         return self._versions(
             _KEY_VERSION.where(*mine, tables.vault_key_version.c.ordinal == _HIGHEST).order_by(tables.vault_key.c.name_lower)
         )
-
-    def all_deleted_keys(self) -> list[tuple[Key, int]]:
-        """See the port."""
-        rows = self._connection.execute(
-            _KEY.add_columns(tables.vault.c.retention_days)
-            .join(
-                tables.vault,
-                and_(tables.vault.c.id == tables.vault_key.c.vault_id, tables.vault.c.tenant_id == tables.vault_key.c.tenant_id),
-            )
-            .where(tables.vault_key.c.deleted.is_not(None))
-        )
-        return [(Key(*row[:_KEY_FIELDS]), row.retention_days) for row in rows]
 
     def key_version(self, tenant_id: str, vault_id: str, name: str, version: str | None) -> KeyVersion | None:
         """See the port."""
@@ -374,27 +362,15 @@ def _held(permissions: str, contributor: bool) -> Held:  # noqa: FBT001 - a colu
 
 def _vault(row: Row[Any]) -> Vault:
     fields = len(_SUBSCRIPTION.selected_columns)
-    identifier, tenant_id, name = row[:3]
-    return Vault(identifier, tenant_id, name, Subscription(*row[3 : 3 + fields]), *row[3 + fields :])
+    return Vault(row.id, row.tenant_id, row.name, Subscription(*row[3 : 3 + fields]), *row[3 + fields :])
 
 
 def _key_version(row: Row[Any]) -> KeyVersion:
-    version, ordinal, kty, size, curve, key_ops, enabled, not_before, expires, created, updated, tags, public_key = row[_KEY_FIELDS:]
+    fields = tuple[Any, ...](row)
+    version, ordinal, kty, size, curve, key_ops, *dates, tags, public_key = fields[_KEY_FIELDS:]
     operations = frozenset(KeyOperation(name) for name in key_ops.split(","))
     return KeyVersion(
-        Key(*row[:_KEY_FIELDS]),
-        version,
-        ordinal,
-        KeyType(kty),
-        size,
-        curve,
-        operations,
-        enabled,
-        not_before,
-        expires,
-        created,
-        updated,
-        json.loads(tags),
+        Key(*fields[:_KEY_FIELDS]), version, ordinal, KeyType(kty), size, curve, operations, *dates, json.loads(tags), public_key
     )
 
 

@@ -58,10 +58,11 @@ _PERMISSIONS = {permission.lower(): permission for permission in Permission}
 
 
 class PrincipalKind(StrEnum):
-    """People sign in; applications are the service itself."""
+    """People sign in; applications are the service's; SERVICE is the vault itself, which holds no permissions and appears in the log only."""
 
     PERSON = "person"
     APPLICATION = "application"
+    SERVICE = "service"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,109 @@
+"""Access policies of vaults: who holds which key permission (R-036, R-039, R-040). A change takes effect on the next call (R-042)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from keystead.core.errors import InvalidRequest
+from keystead.core.vaults.access import Held, VaultPrincipal, application, permissions, person
+from keystead.ports.vault_store import AccessEntry
+from keystead.vault.lookup import find_vault, need_contributor
+from keystead.vault.record import Act, recorded
+from keystead.vault.services import person_of
+from keystead.vault.vaults import need_sight
+from keystead.vault.views import access_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keystead.api.call import Call
+    from keystead.api.types.vaults import AccessGrant, AccessRevoke, AccessView, VaultNamed
+    from keystead.ports.vault_store import VaultWriter
+    from keystead.vault.services import VaultServices
+
+
+def grant(vault: VaultServices, call: Call, request: AccessGrant) -> AccessView:
+    """Add key permissions to what a principal holds.
+
+    Raises:
+        InvalidRequest: an unknown principal or permission, or nothing to grant.
+        NotFound: no such vault.
+        Forbidden: the caller may not change the vault's access policy.
+    """
+
+    def added(present: Held) -> Held:
+        if not request.permissions and not request.contributor:
+            raise InvalidRequest(
+                "permission_unknown", "no permission to grant", "name some with --permissions, such as get,wrapKey,unwrapKey"
+            )
+        return Held(present.permissions | permissions(request.permissions), present.contributor or request.contributor)
+
+    return _change(vault, call, request, added, f"granted {','.join(request.permissions)}")
+
+
+def revoke(vault: VaultServices, call: Call, request: AccessRevoke) -> AccessView:
+    """Take key permissions from a principal, or all it holds in one call (R-040).
+
+    Raises:
+        InvalidRequest: an unknown principal or permission.
+        NotFound: no such vault.
+        Forbidden: the caller may not change the vault's access policy.
+    """
+
+    def less(present: Held) -> Held:
+        return (
+            Held() if request.permissions is None else replace(present, permissions=present.permissions - permissions(request.permissions))
+        )
+
+    taken = "everything" if request.permissions is None else ",".join(request.permissions)
+    return _change(vault, call, request, less, f"revoked {taken}")
+
+
+def list_all(vault: VaultServices, call: Call, request: VaultNamed) -> list[AccessView]:
+    """Every principal of a vault with its key permissions (R-039).
+
+    Raises:
+        NotFound: no such vault.
+        Forbidden: the caller may not see it.
+    """
+    identity = person_of(call)
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> list[AccessView]:
+        found = find_vault(tx, identity, request.vault, now)
+        need_sight(tx, identity, found, request.vault)
+        return [access_view(found, entry) for entry in tx.access(found.tenant_id, found.id)]
+
+    return recorded(vault, identity, Act("VaultGet", request.vault, note="access policy"), change)
+
+
+def _change(
+    vault: VaultServices, call: Call, request: AccessGrant | AccessRevoke, change_held: Callable[[Held], Held], note: str
+) -> AccessView:
+    identity = person_of(call)
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> AccessView:
+        principal = _principal(request)
+        found = find_vault(tx, identity, request.vault, now)
+        need_contributor(tx, identity, found)
+        entry = AccessEntry(principal, change_held(tx.held(found.tenant_id, found.id, principal)))
+        tx.put_access(found.tenant_id, found.id, entry)
+        return access_view(found, entry)
+
+    return recorded(
+        vault, identity, Act("VaultPatch", request.vault, note=f"access policy: {note}, {request.upn or request.principal}"), change
+    )
+
+
+def _principal(request: AccessGrant | AccessRevoke) -> VaultPrincipal:
+    if request.upn is not None and request.principal is None:
+        return person(request.upn)
+    if request.principal is not None and request.upn is None:
+        return person(request.principal) if "@" in request.principal else application(request.principal)
+    raise InvalidRequest(
+        "principal_missing",
+        "name exactly one principal",
+        "give --upn UPN for a person, or --principal mail, files or tenant for an application",
+    )

@@ -1,0 +1,158 @@
+"""Backup and restore of a key (R-058 to R-065): one sealed blob with all versions, for the same subscription and geography only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keystead.api.types.base import utc
+from keystead.api.types.vaults import KeyBackupView
+from keystead.core.errors import Conflict, Forbidden, PreconditionFailed
+from keystead.core.ids import new_id
+from keystead.core.vaults.access import Permission
+from keystead.core.vaults.backup import MAX_VERSIONS, BackedUpVersion, KeyBackup, close, open_backup
+from keystead.core.vaults.regions import GEOGRAPHY
+from keystead.core.vaults.usage import KeyOperation, KeyType
+from keystead.ports.vault_store import Key, KeyVersion
+from keystead.vault.crypto import open_private
+from keystead.vault.keys import free_key_name, seal_private
+from keystead.vault.lookup import find_key, find_vault, need, need_working_subscription
+from keystead.vault.material import load, public_bytes
+from keystead.vault.record import Act, recorded
+from keystead.vault.services import person_of
+from keystead.vault.views import key_uri, key_view
+
+if TYPE_CHECKING:
+    from keystead.api.call import Call
+    from keystead.api.types.vaults import KeyNamed, KeyRestore, KeyView
+    from keystead.ports.vault_store import Vault, VaultReader, VaultWriter
+    from keystead.vault.services import VaultServices
+
+
+def backup(vault: VaultServices, call: Call, request: KeyNamed) -> KeyBackupView:
+    """A sealed blob that holds a key with all versions and metadata, its name included (R-058).
+
+    Raises:
+        NotFound: no such vault or key.
+        Forbidden: the caller does not hold backup.
+        PreconditionFailed: `too_many_versions` (R-063).
+    """
+    identity = person_of(call)
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> KeyBackupView:
+        found = find_vault(tx, identity, request.vault, now)
+        need(tx, identity, found, Permission.BACKUP)
+        current = find_key(tx, found, request.name, None, now)
+        versions = tx.key_versions(found.tenant_id, found.id, request.name)
+        if len(versions) - 1 > MAX_VERSIONS:
+            raise PreconditionFailed(
+                "too_many_versions", f"the key {request.name} has more than {MAX_VERSIONS} past versions", "create a key under a new name"
+            )
+        content = KeyBackup(
+            tenant_id=found.tenant_id,
+            subscription_id=found.subscription.id,
+            geography=GEOGRAPHY[found.region],
+            name=current.key.name,
+            created=current.key.created,
+            versions=[_backed_up(vault, tx, found, version) for version in versions],
+        )
+        return KeyBackupView(
+            id=key_uri(found, current, vault.settings.uri_suffix),
+            vault=found.name,
+            name=current.key.name,
+            suggested_name=f"{found.name}-{current.key.name}-Backup-{utc(now):%Y%m%d}.backup",
+            blob=close(content, vault.seal, vault.random),
+        )
+
+    return recorded(vault, identity, Act("KeyBackup", request.vault, request.name), change)
+
+
+def restore(vault: VaultServices, call: Call, request: KeyRestore) -> KeyView:
+    """Bring a key back from a backup with every version, its metadata and its name (R-061).
+
+    Raises:
+        InvalidRequest: `backup_invalid`.
+        IntegrityFailure: `backup_damaged` (R-059).
+        NotFound: no such vault.
+        Forbidden: the caller does not hold restore; `backup_another_tenant`.
+        PreconditionFailed: `backup_another_subscription`, `backup_another_geography` (R-062), `subscription_cancelled`.
+        Conflict: a key of that name exists, or is deleted and can be recovered (R-060, R-049).
+    """
+    identity = person_of(call)
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> KeyView:
+        found = find_vault(tx, identity, request.vault, now)
+        need(tx, identity, found, Permission.RESTORE)
+        need_working_subscription(found.subscription)
+        content = open_backup(request.blob, vault.seal)
+        _need_home(content, found)
+        if free_key_name(vault, tx, found, content.name, now) is not None:
+            raise Conflict(
+                "key_already_exists",
+                f"there already is a key {content.name} in the vault {found.name}",
+                "restore into another vault of the subscription",
+            )
+        key = Key(new_id(vault.random), found.tenant_id, found.id, content.name, content.created, None)
+        tx.add_key(key)
+        restored = [_restored(key, ordinal, version) for ordinal, version in enumerate(content.versions, 1)]
+        for version, saved in zip(restored, content.versions, strict=True):
+            tx.add_key_version(version, seal_private(vault, found, key.name, version.version, saved.private()))
+        return key_view(found, restored[-1], vault.settings.uri_suffix, now)
+
+    return recorded(vault, identity, Act("KeyRestore", request.vault), change)
+
+
+def _backed_up(vault: VaultServices, tx: VaultReader, found: Vault, version: KeyVersion) -> BackedUpVersion:
+    return BackedUpVersion(
+        version=version.version,
+        kty=version.kty,
+        size=version.size,
+        curve=version.curve,
+        key_ops=sorted(version.key_ops),
+        enabled=version.enabled,
+        not_before=version.not_before,
+        expires=version.expires,
+        created=version.created,
+        updated=version.updated,
+        tags=version.tags,
+        pkcs8=BackedUpVersion.encode_private(open_private(vault, tx, found, version)),
+    )
+
+
+def _need_home(content: KeyBackup, found: Vault) -> None:
+    """Let a backup through that belongs here."""
+    if content.tenant_id != found.tenant_id:
+        raise Forbidden("backup_another_tenant", "the backup was made in another tenant", "restore it there")
+    if content.subscription_id != found.subscription.id:
+        raise PreconditionFailed(
+            "backup_another_subscription",
+            f"the backup was made in another subscription than {found.subscription.name}",
+            "restore it into a vault of the subscription it was made in",
+        )
+    geography = GEOGRAPHY[found.region]
+    if content.geography != geography:
+        raise PreconditionFailed(
+            "backup_another_geography",
+            f"the backup was made in {content.geography}, the vault {found.name} lies in {geography}",
+            f"use a vault in {content.geography}",
+        )
+
+
+def _restored(key: Key, ordinal: int, saved: BackedUpVersion) -> KeyVersion:
+    return KeyVersion(
+        key=key,
+        version=saved.version,
+        ordinal=ordinal,
+        kty=KeyType(saved.kty),
+        size=saved.size,
+        curve=saved.curve,
+        key_ops=frozenset(KeyOperation(name) for name in saved.key_ops),
+        enabled=saved.enabled,
+        not_before=saved.not_before,
+        expires=saved.expires,
+        created=saved.created,
+        updated=saved.updated,
+        tags=saved.tags,
+        public_key=public_bytes(load(saved.private())),
+    )

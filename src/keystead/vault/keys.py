@@ -1,0 +1,484 @@
+"""Keys: create, import, look at, change, rotate, delete, recover, purge. No call returns private material (R-025).
+
+Each use case is one transaction with its log record. New key material is made before the transaction starts, after a first look at whether
+the caller may ask for it: making an RSA key takes up to seconds, and the write lock must not be held for that long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keystead.api.types.base import millis
+from keystead.api.types.vaults import Purged
+from keystead.core.errors import Conflict, InvalidRequest, PreconditionFailed
+from keystead.core.ids import new_id
+from keystead.core.vaults.access import Permission
+from keystead.core.vaults.recovery import Existence, existence
+from keystead.core.vaults.seal import private_key_context
+from keystead.core.vaults.usage import KeyKind, KeyOperation, key_kind, key_name, key_operations, key_tags
+from keystead.ports.vault_store import Key, KeyVersion
+from keystead.vault.lookup import find_deleted_key, find_key, find_vault, key_state, need, need_purgeable, need_working_subscription
+from keystead.vault.material import generate, load_import, private_bytes, public_bytes
+from keystead.vault.record import Act, prepared_and_recorded, recorded
+from keystead.vault.retention import remove_key
+from keystead.vault.services import person_of
+from keystead.vault.vaults import page_limit
+from keystead.vault.views import key_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from keystead.api.call import Call
+    from keystead.api.types.vaults import KeyCreate, KeyImport, KeyList, KeyNamed, KeyUpdate, KeyVersionNamed, KeyView, VaultNamed
+    from keystead.ports.vault_store import Vault, VaultReader, VaultWriter
+    from keystead.vault.material import PrivateKey
+    from keystead.vault.services import Identity, VaultServices
+
+
+@dataclass(frozen=True, slots=True)
+class _Attributes:
+    """What a person chooses about a version. Times in milliseconds."""
+
+    key_ops: frozenset[KeyOperation]
+    enabled: bool
+    not_before: int | None
+    expires: int | None
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """Key material that is not stored yet, and what is to be stored with it."""
+
+    kind: KeyKind
+    attributes: _Attributes
+    private: PrivateKey = field(repr=False)
+
+
+def create(vault: VaultServices, call: Call, request: KeyCreate) -> KeyView:
+    """Create a key, or a new current version of one of that name (R-020, R-023, R-024).
+
+    Raises:
+        InvalidRequest: a name, type, size, operation, date or tag that is not one.
+        NotFound: no such vault.
+        Forbidden: the caller does not hold create.
+        PreconditionFailed: `sku_not_supported`: an HSM key in a standard vault (R-018); `subscription_cancelled`.
+        Conflict: a deleted key holds the name (R-049).
+    """
+    identity = person_of(call)
+
+    def prepare() -> _Fresh:
+        key_name(request.name)
+        kind = key_kind(request.kty, request.size, request.curve)
+        attributes = _attributes(request, kind)
+        with vault.store.reading() as tx:
+            _need_room(tx, identity, request.vault, permission=Permission.CREATE, kind=kind, now=vault.clock.now())
+        return _Fresh(kind, attributes, generate(kind))
+
+    def change(tx: VaultWriter, fresh: _Fresh) -> KeyView:
+        now = vault.clock.now()
+        found = _need_room(tx, identity, request.vault, permission=Permission.CREATE, kind=fresh.kind, now=now)
+        return _view(vault, found, _add_version(vault, tx, found, request.name, fresh), now)
+
+    return prepared_and_recorded(vault, identity, Act("KeyCreate", request.vault, request.name), prepare, change)
+
+
+def import_(vault: VaultServices, call: Call, request: KeyImport) -> KeyView:
+    """Import a private key as a new key or a new current version (R-023).
+
+    Raises:
+        InvalidRequest: not a key that can be imported; a name, operation, date or tag that is not one.
+        NotFound: no such vault.
+        Forbidden: the caller does not hold import.
+        PreconditionFailed: `sku_not_supported`, `subscription_cancelled`.
+        Conflict: a deleted key holds the name (R-049).
+    """
+    identity = person_of(call)
+
+    def prepare() -> _Fresh:
+        key_name(request.name)
+        private, kind = load_import(request.pem, hsm=request.hsm)
+        return _Fresh(kind, _attributes(request, kind), private)
+
+    def change(tx: VaultWriter, fresh: _Fresh) -> KeyView:
+        now = vault.clock.now()
+        found = _need_room(tx, identity, request.vault, permission=Permission.IMPORT, kind=fresh.kind, now=now)
+        return _view(vault, found, _add_version(vault, tx, found, request.name, fresh), now)
+
+    return prepared_and_recorded(vault, identity, Act("KeyImport", request.vault, request.name), prepare, change)
+
+
+def rotate(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
+    """Make a new current version of the same type and size, with the same operations and tags, enabled and without dates (R-034).
+
+    Raises:
+        NotFound: no such vault or key.
+        Forbidden: the caller does not hold rotate.
+        PreconditionFailed: `subscription_cancelled`.
+    """
+    identity = person_of(call)
+
+    def present(tx: VaultReader) -> tuple[Vault, KeyVersion]:
+        now = vault.clock.now()
+        found = find_vault(tx, identity, request.vault, now)
+        need(tx, identity, found, Permission.ROTATE)
+        need_working_subscription(found.subscription)
+        return found, find_key(tx, found, request.name, None, now)
+
+    def prepare() -> tuple[KeyVersion, PrivateKey]:
+        with vault.store.reading() as tx:
+            _, current = present(tx)
+        return current, generate(KeyKind(current.kty, current.size, current.curve))
+
+    def change(tx: VaultWriter, prepared: tuple[KeyVersion, PrivateKey]) -> KeyView:
+        old, private = prepared
+        found, current = present(tx)
+        if current.ordinal != old.ordinal:
+            raise Conflict(
+                "key_changed", f"another call added a version to the key {request.name} at the same time", "look at the key and try again"
+            )
+        now = vault.clock.now()
+        attributes = _Attributes(current.key_ops, enabled=True, not_before=None, expires=None, tags=current.tags)
+        return _view(
+            vault,
+            found,
+            _add_version(vault, tx, found, request.name, _Fresh(KeyKind(old.kty, old.size, old.curve), attributes, private)),
+            now,
+        )
+
+    return prepared_and_recorded(vault, identity, Act("KeyRotate", request.vault, request.name), prepare, change)
+
+
+def show(vault: VaultServices, call: Call, request: KeyVersionNamed) -> KeyView:
+    """One version of a key, the current one where none is named: its public half and attributes, never the private one.
+
+    Raises:
+        NotFound: no such vault, key or version.
+        Forbidden: the caller does not hold get.
+    """
+    return get_key(vault, person_of(call), request.vault, request.name, request.version)
+
+
+def get_key(vault: VaultServices, identity: Identity, vault_name: str, name: str, version: str | None) -> KeyView:
+    """The same for any identity."""
+    return _look(
+        vault,
+        identity,
+        Act("KeyGet", vault_name, name, version),
+        Permission.GET,
+        lambda tx, found, now: find_key(tx, found, name, version, now),
+    )
+
+
+def list_all(vault: VaultServices, call: Call, request: KeyList) -> list[KeyView]:
+    """The current versions of the keys of a vault that are not deleted, by name.
+
+    Raises:
+        InvalidRequest: `limit_invalid`.
+        NotFound: no such vault.
+        Forbidden: the caller does not hold list.
+    """
+    return _list(
+        vault,
+        person_of(call),
+        Act("KeyList", request.vault),
+        lambda tx, found, _: tx.keys(found.tenant_id, found.id, request.after, page_limit(vault, request.limit)),
+    )
+
+
+def list_versions(vault: VaultServices, call: Call, request: KeyNamed) -> list[KeyView]:
+    """All versions of a key, the oldest first.
+
+    Raises:
+        NotFound: no such vault or key.
+        Forbidden: the caller does not hold list.
+    """
+
+    def versions(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
+        find_key(tx, found, request.name, None, now)
+        return tx.key_versions(found.tenant_id, found.id, request.name)
+
+    return _list(vault, person_of(call), Act("KeyListVersions", request.vault, request.name), versions)
+
+
+def list_deleted(vault: VaultServices, call: Call, request: VaultNamed) -> list[KeyView]:
+    """The deleted keys of a vault that can be recovered, by name.
+
+    Raises:
+        NotFound: no such vault.
+        Forbidden: the caller does not hold list.
+    """
+
+    def deleted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
+        return [version for version in tx.deleted_keys(found.tenant_id, found.id) if key_state(version, found, now) is Existence.DELETED]
+
+    return _list(vault, person_of(call), Act("KeyListDeleted", request.vault), deleted)
+
+
+def enable(vault: VaultServices, call: Call, request: KeyVersionNamed) -> KeyView:
+    """Enable a version of a key, or all of them where none is named.
+
+    Raises:
+        NotFound: no such vault, key or version.
+        Forbidden: the caller does not hold update.
+    """
+    return _set_enabled(vault, call, request, enabled=True)
+
+
+def disable(vault: VaultServices, call: Call, request: KeyVersionNamed) -> KeyView:
+    """Disable a version of a key, or all of them where none is named: no cryptographic operation answers any more (R-029).
+
+    Disabling the key means every version: who takes a key away must not be surprised by an older version that still opens data.
+
+    Raises:
+        NotFound: no such vault, key or version.
+        Forbidden: the caller does not hold update.
+    """
+    return _set_enabled(vault, call, request, enabled=False)
+
+
+def update(vault: VaultServices, call: Call, request: KeyUpdate) -> KeyView:
+    """Change operations, activation date, expiry date or tags of a version, the current one where none is named.
+
+    Raises:
+        InvalidRequest: an operation, date or tag that is not one.
+        NotFound: no such vault, key or version.
+        Forbidden: the caller does not hold update.
+        PreconditionFailed: `expiry_cannot_be_removed` (R-031).
+    """
+
+    def changed(version: KeyVersion) -> KeyVersion:
+        if request.ops is not None:
+            version = replace(version, key_ops=key_operations(request.ops, version.kty))
+        if not isinstance(request.not_before, msgspec.UnsetType):
+            version = replace(version, not_before=_millis_or_none(request.not_before))
+        if not isinstance(request.expires, msgspec.UnsetType):
+            version = replace(version, expires=_expiry(version, request.expires))
+        if request.tags is not None:
+            version = replace(version, tags=key_tags(request.tags))
+        _check_dates(version.not_before, version.expires)
+        return version
+
+    note = ", ".join(name for name in ("ops", "not_before", "expires", "tags") if getattr(request, name) not in {None, msgspec.UNSET})
+
+    def wanted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
+        return [find_key(tx, found, request.name, request.version, now)]
+
+    return _update(vault, person_of(call), Act("KeyUpdate", request.vault, request.name, request.version, note), wanted, changed)
+
+
+def delete(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
+    """Delete a key softly with all versions: until its retention ends it can be listed, recovered and purged, nothing else (R-048).
+
+    Raises:
+        NotFound: no such vault or key.
+        Forbidden: the caller does not hold delete.
+    """
+    identity = person_of(call)
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> KeyView:
+        found = find_vault(tx, identity, request.vault, now)
+        need(tx, identity, found, Permission.DELETE)
+        version = find_key(tx, found, request.name, None, now)
+        tx.set_key_deleted(version.key, now)
+        return _view(vault, found, replace(version, key=replace(version.key, deleted=now)), now)
+
+    return recorded(vault, identity, Act("KeyDelete", request.vault, request.name), change)
+
+
+def recover(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
+    """Bring a deleted key back with all versions (R-047).
+
+    Raises:
+        NotFound: no such vault or deleted key.
+        Forbidden: the caller does not hold recover.
+    """
+    identity = person_of(call)
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> KeyView:
+        found = find_vault(tx, identity, request.vault, now)
+        need(tx, identity, found, Permission.RECOVER)
+        version = find_deleted_key(tx, found, request.name, now)
+        tx.set_key_deleted(version.key, None)
+        return _view(vault, found, replace(version, key=replace(version.key, deleted=None)), now)
+
+    return recorded(vault, identity, Act("KeyRecover", request.vault, request.name), change)
+
+
+def purge(vault: VaultServices, call: Call, request: KeyNamed) -> Purged:
+    """Destroy a deleted key for good, with all versions (R-051).
+
+    Raises:
+        NotFound: no such vault or deleted key.
+        Forbidden: the caller does not hold purge.
+        PreconditionFailed: `purge_protected` (R-052, R-056).
+    """
+    identity = person_of(call)
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> Purged:
+        found = find_vault(tx, identity, request.vault, now)
+        need(tx, identity, found, Permission.PURGE)
+        version = find_deleted_key(tx, found, request.name, now)
+        need_purgeable(found, f"the key {version.key.name} in the vault {found.name}", version.key.deleted or now, now)
+        tx.remove_key(version.key)
+        vault.loaded.forget(found.id)
+        return Purged(id=version.key.id, name=version.key.name)
+
+    return recorded(vault, identity, Act("KeyPurge", request.vault, request.name), change)
+
+
+def free_key_name(services: VaultServices, tx: VaultWriter, vault: Vault, name: str, now: int) -> Key | None:
+    """The active key of a name; what is past its retention gives way.
+
+    Raises:
+        Conflict: `key_deleted_but_recoverable` with inner code `ObjectIsDeletedButRecoverable` (R-049).
+    """
+    key = tx.key(vault.tenant_id, vault.id, name)
+    state = Existence.GONE if key is None else existence(key.deleted, vault.retention_days, now)
+    if key is not None and state is Existence.GONE:
+        remove_key(services, tx, vault, key)
+        return None
+    if state is Existence.DELETED:
+        raise Conflict(
+            "key_deleted_but_recoverable",
+            f"the name {name} is held by a deleted key of the vault {vault.name}",
+            f"bring it back with keystead key recover {vault.name} {name}, or purge it",
+            inner_code="ObjectIsDeletedButRecoverable",
+        )
+    return key
+
+
+def seal_private(vault: VaultServices, found: Vault, name: str, version: str, pkcs8: bytes) -> bytes:
+    """A private key as the store keeps it, bound to tenant, vault, key name and version."""
+    return vault.seal.close_private(pkcs8, private_key_context(found.tenant_id, found.name, name, version), vault.random)
+
+
+def _need_room(tx: VaultReader, identity: Identity, name: str, *, permission: Permission, kind: KeyKind, now: int) -> Vault:
+    """The vault, when the caller may add a key of that kind to it."""
+    found = find_vault(tx, identity, name, now)
+    need(tx, identity, found, permission)
+    need_working_subscription(found.subscription)
+    if kind.kty.is_hsm and found.sku != "premium":
+        raise PreconditionFailed(
+            "sku_not_supported",
+            f"the vault {found.name} is a standard vault, which holds no keys of type {kind.kty}",
+            "create a vault with --sku premium",
+        )
+    return found
+
+
+def _add_version(vault: VaultServices, tx: VaultWriter, found: Vault, name: str, fresh: _Fresh) -> KeyVersion:
+    now, kind, attributes, private = vault.clock.now(), fresh.kind, fresh.attributes, fresh.private
+    key = free_key_name(vault, tx, found, name, now)
+    ordinal = 1
+    if key is None:
+        key = Key(new_id(vault.random), found.tenant_id, found.id, name, now, None)
+        tx.add_key(key)
+    else:
+        current = tx.key_version(found.tenant_id, found.id, name, None)
+        ordinal = 1 if current is None else current.ordinal + 1
+    version = KeyVersion(
+        key=key,
+        version=vault.random(16).hex(),
+        ordinal=ordinal,
+        kty=kind.kty,
+        size=kind.size,
+        curve=kind.curve,
+        key_ops=attributes.key_ops,
+        enabled=attributes.enabled,
+        not_before=attributes.not_before,
+        expires=attributes.expires,
+        created=now,
+        updated=now,
+        tags=attributes.tags,
+        public_key=public_bytes(private),
+    )
+    tx.add_key_version(version, seal_private(vault, found, key.name, version.version, private_bytes(private)))
+    return version
+
+
+def _set_enabled(vault: VaultServices, call: Call, request: KeyVersionNamed, *, enabled: bool) -> KeyView:
+    def wanted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
+        named = find_key(tx, found, request.name, request.version, now)
+        return [named] if request.version else tx.key_versions(found.tenant_id, found.id, request.name)
+
+    act = Act("KeyUpdate", request.vault, request.name, request.version, "enabled" if enabled else "disabled")
+    return _update(vault, person_of(call), act, wanted, lambda version: replace(version, enabled=enabled))
+
+
+def _update(
+    vault: VaultServices,
+    identity: Identity,
+    act: Act,
+    wanted: Callable[[VaultReader, Vault, int], list[KeyVersion]],
+    changed: Callable[[KeyVersion], KeyVersion],
+) -> KeyView:
+    """Change the wanted versions, oldest first, and show the last of them."""
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> KeyView:
+        found = find_vault(tx, identity, act.vault, now)
+        need(tx, identity, found, Permission.UPDATE)
+        versions = [replace(changed(version), updated=now) for version in wanted(tx, found, now)]
+        tx.put_key_versions(versions)
+        return _view(vault, found, versions[-1], now)
+
+    return recorded(vault, identity, act, change)
+
+
+def _look(
+    vault: VaultServices, identity: Identity, act: Act, permission: Permission, find: Callable[[VaultReader, Vault, int], KeyVersion]
+) -> KeyView:
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> KeyView:
+        found = find_vault(tx, identity, act.vault, now)
+        need(tx, identity, found, permission)
+        return _view(vault, found, find(tx, found, now), now)
+
+    return recorded(vault, identity, act, change)
+
+
+def _list(vault: VaultServices, identity: Identity, act: Act, find: Callable[[VaultReader, Vault, int], list[KeyVersion]]) -> list[KeyView]:
+    now = vault.clock.now()
+
+    def change(tx: VaultWriter) -> list[KeyView]:
+        found = find_vault(tx, identity, act.vault, now)
+        need(tx, identity, found, Permission.LIST)
+        return [_view(vault, found, version, now) for version in find(tx, found, now)]
+
+    return recorded(vault, identity, act, change)
+
+
+def _view(vault: VaultServices, found: Vault, version: KeyVersion, now: int) -> KeyView:
+    return key_view(found, version, vault.settings.uri_suffix, now)
+
+
+def _attributes(request: KeyCreate | KeyImport, kind: KeyKind) -> _Attributes:
+    not_before, expires = _millis_or_none(request.not_before), _millis_or_none(request.expires)
+    _check_dates(not_before, expires)
+    return _Attributes(key_operations(request.ops, kind.kty), request.enabled, not_before, expires, key_tags(request.tags))
+
+
+def _millis_or_none(time: datetime | None) -> int | None:
+    return None if time is None else millis(time)
+
+
+def _check_dates(not_before: int | None, expires: int | None) -> None:
+    if not_before is not None and expires is not None and expires <= not_before:
+        raise InvalidRequest("dates_invalid", "the expiry date is not after the activation date", "give a later expiry date")
+
+
+def _expiry(version: KeyVersion, time: datetime | None) -> int | None:
+    if time is None and version.expires is not None:
+        raise PreconditionFailed(
+            "expiry_cannot_be_removed", f"the expiry date of the key {version.key.name} can be changed, not removed", "set it to 9999-12-31"
+        )
+    return _millis_or_none(time)

@@ -1,0 +1,158 @@
+"""Every call of the vault, allowed or refused, leaves one durable log record (R-067, R-068).
+
+The record is written in the same transaction as the change it tells of; if it cannot be written, the change does not happen and no
+answer is given. A refused call's transaction is rolled back, and its record is written in one of its own: a crash between the two loses
+the record of a call that had no effect and got no answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from keystead.api.types.vaults import KeyView
+from keystead.core.errors import (
+    Conflict,
+    Forbidden,
+    IntegrityFailure,
+    InvalidRequest,
+    KeysteadError,
+    NotFound,
+    PreconditionFailed,
+    Unavailable,
+)
+from keystead.core.ids import VAULT_NAME
+from keystead.core.vaults.uri import KeyUri
+from keystead.ports.vault_store import LogRecord
+from keystead.ports.vaults import WrappedValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keystead.ports.vault_store import VaultReader, VaultWriter
+    from keystead.vault.services import Identity, VaultServices
+
+_T = TypeVar("_T")
+_P = TypeVar("_P")
+
+CATEGORY = "AuditEvent"
+API_VERSION = "v1"
+MAX_TEXT = 2_048
+"""Characters of a text field that a caller chooses."""
+
+_STATUS: tuple[tuple[type[KeysteadError], int], ...] = (
+    (InvalidRequest, 400),
+    (IntegrityFailure, 400),
+    (Forbidden, 403),
+    (PreconditionFailed, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Unavailable, 503),
+)
+"""HTTP status of a refusal as a key vault answers it: a disabled or expired key is 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a call is about.
+
+    Attributes:
+        operation: ObjectVerb, such as KeyWrap or VaultRecover.
+        vault: name of the vault; empty where the call is about none.
+        key: name of the key; empty where the call is about none.
+        version: version of the key, where the call names one.
+        note: what else a reader of the log needs to know of an allowed call.
+    """
+
+    operation: str
+    vault: str = ""
+    key: str = ""
+    version: str | None = None
+    note: str = ""
+
+
+def recorded(services: VaultServices, identity: Identity, act: Act, change: Callable[[VaultWriter], _T]) -> _T:
+    """Run a change and its record in one transaction.
+
+    Raises:
+        KeysteadError: what `change` raised, after the refusal was recorded.
+        Unavailable: the record could not be written; nothing happened.
+    """
+    return prepared_and_recorded(services, identity, act, lambda: None, lambda tx, _: change(tx))
+
+
+def prepared_and_recorded(
+    services: VaultServices, identity: Identity, act: Act, prepare: Callable[[], _P], change: Callable[[VaultWriter, _P], _T]
+) -> _T:
+    """The same with a first part outside the transaction, for work that must not hold the write lock: RSA takes its time."""
+    started = services.clock.now()
+    try:
+        prepared = prepare()
+        with services.store.writing() as tx:
+            result = change(tx, prepared)
+            tx.add_log(_record(services, identity, act, started, object_id=_object_id(result)))
+    except KeysteadError as error:
+        with services.store.writing() as tx:
+            tx.add_log(_record(services, identity, act, started, error=error, owner=_owner(tx, identity, act)))
+        raise
+    return result
+
+
+def add_record(services: VaultServices, tx: VaultWriter, identity: Identity, act: Act) -> None:
+    """Record something that happens inside another call's transaction."""
+    tx.add_log(_record(services, identity, act, services.clock.now()))
+
+
+def _owner(tx: VaultReader, identity: Identity, act: Act) -> str:
+    """Whose log a refusal belongs in: an application that acts for the wrong tenant is told to the vault's owner."""
+    if identity.is_person or not VAULT_NAME.fullmatch(act.vault):
+        return identity.tenant_id
+    vault = tx.vault_of_anyone(act.vault)
+    return identity.tenant_id if vault is None else vault.tenant_id
+
+
+def _object_id(result: object) -> str:
+    """The full identifier a call answered about, where its answer names one."""
+    if isinstance(result, KeyView):
+        return result.id
+    return result.key_uri if isinstance(result, WrappedValue) else ""
+
+
+def _record(
+    services: VaultServices,
+    identity: Identity,
+    act: Act,
+    started: int,
+    *,
+    error: KeysteadError | None = None,
+    object_id: str = "",
+    owner: str = "",
+) -> LogRecord:
+    vault = act.vault.lower() if VAULT_NAME.fullmatch(act.vault) else ""
+    uri = KeyUri(vault, act.key, act.version).text(services.settings.uri_suffix) if vault and act.key else ""
+    return LogRecord(
+        tenant_id=owner or identity.tenant_id,
+        vault=vault,
+        time=started,
+        resource_id=f"/tenants/{identity.tenant_id}" + (f"/vaults/{vault}" if vault else ""),
+        operation_name=act.operation,
+        operation_version=API_VERSION,
+        category=CATEGORY,
+        result_type="Success" if error is None else "Failure",
+        result_signature="OK" if error is None else error.code,
+        result_description=(act.note if error is None else error.detail)[:MAX_TEXT],
+        duration_ms=max(0, services.clock.now() - started),
+        caller_ip_address=identity.client_ip,
+        correlation_id=identity.correlation_id,
+        identity_kind=identity.principal.kind,
+        identity_name=identity.principal.name,
+        identity_application_id=identity.principal.application_id,
+        client_info="keystead",
+        request_uri=uri[:MAX_TEXT],
+        object_id=(object_id or uri)[:MAX_TEXT],
+        http_status_code=200 if error is None else _status(error),
+    )
+
+
+def _status(error: KeysteadError) -> int:
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)

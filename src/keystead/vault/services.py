@@ -1,0 +1,118 @@
+"""What the vault's use cases work with, and who calls them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keystead.core.errors import IntegrityFailure
+from keystead.core.vaults.access import PrincipalKind, VaultPrincipal, application, person
+from keystead.core.vaults.seal import VaultSeal
+from keystead.vault.loaded import LoadedKeys
+
+if TYPE_CHECKING:
+    from keystead.api.call import Call
+    from keystead.core.ids import RandomBytes
+    from keystead.core.secret import SecretKey
+    from keystead.ports.clock import Clock
+    from keystead.ports.vault_store import VaultStore
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSettings:
+    """Settings of the key vault.
+
+    Attributes:
+        uri_suffix: what follows a vault's name in the host of key identifiers.
+        protection_delay_ms: how long registering a subscription for mandatory retention takes, in milliseconds (R-055).
+        loaded_keys: private keys kept in memory as loaded objects; one of RSA-2048 takes some 10 KB.
+        page: most entries of one page of a listing.
+    """
+
+    uri_suffix: str = ".vault.localhost"
+    protection_delay_ms: int = 0
+    loaded_keys: int = 10_000
+    page: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class VaultServices:
+    """Everything a use case of the vault needs. Made by `open_vault`."""
+
+    store: VaultStore
+    seal: VaultSeal
+    clock: Clock
+    random: RandomBytes
+    settings: VaultSettings
+    loaded: LoadedKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who makes a call, for which tenant, from where.
+
+    Attributes:
+        principal: a person, or one of the service's applications.
+        tenant_id: the tenant the call is about. An application acts for one tenant per call.
+        client_ip: empty inside one process.
+        correlation_id: id of the call that led to this one.
+        roles: a person's roles in the tenant.
+    """
+
+    principal: VaultPrincipal
+    tenant_id: str
+    client_ip: str = ""
+    correlation_id: str = ""
+    roles: frozenset[str] = frozenset()
+
+    @property
+    def is_person(self) -> bool:
+        """People see only their tenant's vaults; an application may be asked to act for a wrong one."""
+        return self.principal.kind is PrincipalKind.PERSON
+
+
+def open_vault(
+    store: VaultStore, seal: SecretKey, clock: Clock, random: RandomBytes, settings: VaultSettings | None = None
+) -> VaultServices:
+    """The vault on its store, under its seal. A new store is bound to the seal it is first opened under.
+
+    Raises:
+        IntegrityFailure: `vault_seal_wrong`: the store was made under another seal.
+    """
+    chosen = settings or VaultSettings()
+    opened = VaultSeal(seal)
+    with store.reading() as tx:
+        check = tx.seal_check()
+    if check is None:
+        check = _bind(store, opened)
+    if not opened.matches(check):
+        raise IntegrityFailure(
+            "vault_seal_wrong",
+            "the vault database was made under another seal",
+            "give the seal that belongs to this database, or restore both from the same backup",
+        )
+    return VaultServices(store, opened, clock, random, chosen, LoadedKeys(chosen.loaded_keys))
+
+
+def person_of(call: Call) -> Identity:
+    """The person behind a call of a route."""
+    return Identity(person(call.principal.upn), call.tenant_id, call.client_ip, call.request_id, frozenset(call.principal.roles))
+
+
+def application_of(name: str, tenant_id: str) -> Identity:
+    """One of the service's applications, by name or id, acting for a tenant.
+
+    Raises:
+        InvalidRequest: `principal_unknown`.
+    """
+    return Identity(application(name), tenant_id)
+
+
+def _bind(store: VaultStore, seal: VaultSeal) -> bytes:
+    """Two processes may open a new store at once: inside the writing transaction the second one finds what the first one wrote."""
+    with store.writing() as tx:
+        check = tx.seal_check()
+        if check is None:
+            tx.set_seal_check(seal.check_value)
+            check = seal.check_value
+    return check
