@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 from keystead.api.types import vaults
 from keystead.api.types.base import Empty
 
+from keystead.api.call import Content
+from keystead.api.types import mailboxes, policies, tenants, watching
+from keystead.api.types.base import Empty
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -150,3 +154,339 @@ VAULT_ROUTES: tuple[Route, ...] = (
     _vault_route("key.purge", "DELETE /vaults/{vault}/deleted-keys/{name}", "keys:purge", (vaults.KeyNamed, vaults.Purged)),
 )
 """Subscriptions, key vaults, keys. A backup of 500 versions of RSA-4096 keys is some 3 MiB in base64."""
+
+
+_S = "keystead.services."
+
+SERVICE_ROUTES: tuple[Route, ...] = (
+    # the installation
+    Route("home.show", "GET", "/v1/home", _S + "upkeep:show_home", Empty, watching.HomeView, scope=Scope.PROVIDER, changes=False),
+    Route(
+        "settings.get",
+        "GET",
+        "/v1/settings",
+        _S + "upkeep:get_settings",
+        Empty,
+        list[watching.SettingView],
+        scope=Scope.PROVIDER,
+        changes=False,
+    ),
+    Route(
+        "settings.set",
+        "PUT",
+        "/v1/settings/{name}",
+        _S + "upkeep:set_setting",
+        watching.SetSetting,
+        watching.SettingView,
+        scope=Scope.PROVIDER,
+    ),
+    Route(
+        "keystore.rotate",
+        "POST",
+        "/v1/keystore/rotate",
+        _S + "upkeep:rotate_keystore",
+        Empty,
+        list[watching.EpochView],
+        scope=Scope.PROVIDER,
+        timeout=300,
+    ),
+    Route(
+        "keystore.roll",
+        "POST",
+        "/v1/tenants/{tenant}/policies/{policy}/roll-availability-key",
+        _S + "upkeep:roll_key",
+        policies.NamePolicy,
+        tenants.Done,
+    ),
+    Route(
+        "dev.clock.advance",
+        "POST",
+        "/v1/dev/clock",
+        _S + "upkeep:advance_clock",
+        watching.AdvanceClock,
+        watching.ClockView,
+        scope=Scope.PROVIDER,
+    ),
+    Route(
+        "dev.fault", "PUT", "/v1/dev/faults/{vault}", _S + "upkeep:set_fault", watching.SetFault, watching.FaultView, scope=Scope.PROVIDER
+    ),
+    # tenants and people
+    Route(
+        "tenant.create", "POST", "/v1/tenants", _S + "tenants:create_tenant", tenants.CreateTenant, tenants.TenantView, scope=Scope.PROVIDER
+    ),
+    Route(
+        "tenant.list",
+        "GET",
+        "/v1/tenants",
+        _S + "tenants:list_tenants",
+        Empty,
+        list[tenants.TenantView],
+        scope=Scope.PROVIDER,
+        changes=False,
+    ),
+    Route("tenant.show", "GET", "/v1/tenants/{tenant}", _S + "tenants:show_tenant", tenants.ShowTenant, tenants.TenantView, changes=False),
+    Route(
+        "tenant.onboard",
+        "POST",
+        "/v1/tenants/{tenant}/onboarding",
+        _S + "tenants:onboard",
+        tenants.OnboardTenant,
+        tenants.OnboardingView,
+        max_body=256 * KIB,
+    ),
+    Route("user.add", "POST", "/v1/tenants/{tenant}/users", _S + "tenants:add_user", tenants.AddUser, tenants.UserView),
+    Route(
+        "user.list",
+        "GET",
+        "/v1/tenants/{tenant}/users",
+        _S + "tenants:list_users",
+        tenants.ListUsers,
+        list[tenants.UserView],
+        changes=False,
+    ),
+    Route("user.remove", "DELETE", "/v1/tenants/{tenant}/users/{upn}", _S + "tenants:remove_user", tenants.RemoveUser, tenants.Done),
+    Route("user.claim", "POST", "/v1/claim", _S + "tenants:claim", tenants.ClaimToken, tenants.TokenView, scope=Scope.PUBLIC),
+    # data encryption policies
+    Route(
+        "policy.validate",
+        "POST",
+        "/v1/tenants/{tenant}/policies/validate",
+        _S + "policies:validate_policy",
+        policies.CreatePolicy,
+        policies.ValidationView,
+        timeout=60,
+        changes=False,
+    ),
+    Route(
+        "policy.create",
+        "POST",
+        "/v1/tenants/{tenant}/policies",
+        _S + "policies:create_policy",
+        policies.CreatePolicy,
+        policies.PolicyView,
+        timeout=60,
+    ),
+    Route(
+        "policy.list",
+        "GET",
+        "/v1/tenants/{tenant}/policies",
+        _S + "policies:list_policies",
+        policies.ListPolicies,
+        list[policies.PolicySummary],
+        changes=False,
+    ),
+    Route(
+        "policy.show",
+        "GET",
+        "/v1/tenants/{tenant}/policies/{policy}",
+        _S + "policies:show_policy",
+        policies.NamePolicy,
+        policies.PolicyView,
+        changes=False,
+    ),
+    Route(
+        "policy.refresh",
+        "POST",
+        "/v1/tenants/{tenant}/policies/{policy}/refresh",
+        _S + "policies:refresh_policy",
+        policies.NamePolicy,
+        policies.PolicyView,
+        timeout=60,
+    ),
+    Route(
+        "policy.set", "PATCH", "/v1/tenants/{tenant}/policies/{policy}", _S + "policies:set_policy", policies.SetPolicy, policies.PolicyView
+    ),
+    Route(
+        "policy.enable",
+        "POST",
+        "/v1/tenants/{tenant}/policies/{policy}/enable",
+        _S + "policies:enable_policy",
+        policies.NamePolicy,
+        policies.PolicyView,
+    ),
+    Route(
+        "policy.disable",
+        "POST",
+        "/v1/tenants/{tenant}/policies/{policy}/disable",
+        _S + "policies:disable_policy",
+        policies.NamePolicy,
+        policies.PolicyView,
+    ),
+    Route(
+        "policy.health",
+        "GET",
+        "/v1/tenants/{tenant}/policies/{policy}/health",
+        _S + "policies:policy_health",
+        policies.NamePolicy,
+        policies.PolicyHealth,
+        timeout=60,
+        changes=False,
+    ),
+    Route(
+        "policy.key-uses",
+        "GET",
+        "/v1/tenants/{tenant}/key-uses",
+        _S + "policies:key_uses",
+        policies.NameKey,
+        policies.KeyUses,
+        changes=False,
+    ),
+    # mailboxes
+    Route(
+        "mailbox.create",
+        "POST",
+        "/v1/tenants/{tenant}/mailboxes",
+        _S + "mailboxes:create_mailbox",
+        mailboxes.CreateMailbox,
+        mailboxes.MailboxView,
+    ),
+    Route(
+        "mailbox.list",
+        "GET",
+        "/v1/tenants/{tenant}/mailboxes",
+        _S + "mailboxes:list_mailboxes",
+        mailboxes.ListMailboxes,
+        list[mailboxes.MailboxView],
+        changes=False,
+    ),
+    Route(
+        "mailbox.statistics",
+        "GET",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/statistics",
+        _S + "mailboxes:statistics",
+        mailboxes.NameMailbox,
+        mailboxes.MailboxStatistics,
+        changes=False,
+    ),
+    Route(
+        "mailbox.assign",
+        "POST",
+        "/v1/tenants/{tenant}/assignments",
+        _S + "mailboxes:assign",
+        mailboxes.AssignPolicy,
+        mailboxes.AssignmentView,
+        max_body=4 * MIB,
+    ),
+    Route(
+        "mailbox.unassign",
+        "DELETE",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/assignment",
+        _S + "mailboxes:unassign",
+        mailboxes.UnassignPolicy,
+        mailboxes.AssignmentView,
+    ),
+    Route(
+        "mailbox.move-status",
+        "GET",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/move",
+        _S + "mailboxes:move_status",
+        mailboxes.NameMailbox,
+        mailboxes.MoveStatus,
+        changes=False,
+    ),
+    Route(
+        "mailbox.delete",
+        "DELETE",
+        "/v1/tenants/{tenant}/mailboxes/{upn}",
+        _S + "mailboxes:delete_mailbox",
+        mailboxes.NameMailbox,
+        tenants.Done,
+    ),
+    Route(
+        "mailbox.delegate",
+        "PUT",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/delegates/{delegate}",
+        _S + "mailboxes:delegate",
+        mailboxes.DelegateRequest,
+        mailboxes.DelegateView,
+    ),
+    Route(
+        "mailbox.import",
+        "POST",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/items",
+        _S + "items:import_batch",
+        mailboxes.ImportBatch,
+        mailboxes.ImportResult,
+        body=Body.BATCH,
+        max_body=9 * MIB,
+        timeout=120,
+    ),
+    Route(
+        "mailbox.import-item",
+        "PUT",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/items",
+        _S + "items:import_large",
+        mailboxes.ImportLarge,
+        mailboxes.ImportResult,
+        body=Body.UPLOAD,
+        max_body=160 * MIB,
+        timeout=600,
+    ),
+    Route(
+        "mailbox.items",
+        "GET",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/items",
+        _S + "items:list_items",
+        mailboxes.ListItems,
+        list[mailboxes.ItemView],
+        changes=False,
+    ),
+    Route(
+        "mailbox.read",
+        "GET",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/items/{item}",
+        _S + "items:read_item",
+        mailboxes.NameItem,
+        Content,
+        body=Body.DOWNLOAD,
+        timeout=600,
+        changes=False,
+    ),
+    Route(
+        "mailbox.delete-item",
+        "DELETE",
+        "/v1/tenants/{tenant}/mailboxes/{upn}/items/{item}",
+        _S + "items:delete_item",
+        mailboxes.NameItem,
+        tenants.Done,
+    ),
+    Route(
+        "mailbox.search",
+        "POST",
+        "/v1/tenants/{tenant}/search",
+        _S + "items:search",
+        mailboxes.Search,
+        list[mailboxes.Hit],
+        timeout=600,
+        changes=False,
+    ),
+    # watching
+    Route(
+        "audit.search",
+        "GET",
+        "/v1/tenants/{tenant}/audit",
+        _S + "watching:search_audit",
+        watching.SearchAudit,
+        list[watching.AuditRecordView],
+        changes=False,
+    ),
+    Route(
+        "alerts.list",
+        "GET",
+        "/v1/tenants/{tenant}/alerts",
+        _S + "watching:list_alerts",
+        watching.ListAlerts,
+        list[watching.AlertView],
+        changes=False,
+    ),
+    Route(
+        "job.list", "GET", "/v1/tenants/{tenant}/jobs", _S + "watching:list_jobs", watching.ListJobs, list[watching.JobView], changes=False
+    ),
+    Route(
+        "job.show", "GET", "/v1/tenants/{tenant}/jobs/{job}", _S + "watching:show_job", watching.NameJob, watching.JobView, changes=False
+    ),
+    Route("job.cancel", "DELETE", "/v1/tenants/{tenant}/jobs/{job}", _S + "watching:cancel_job", watching.NameJob, watching.JobView),
+)
+
+ROUTES: tuple[Route, ...] = (*SERVICE_ROUTES, *VAULT_ROUTES)
+BY_NAME: dict[str, Route] = {route.name: route for route in ROUTES}

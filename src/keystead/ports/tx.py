@@ -332,6 +332,14 @@ class JobRows(Protocol):
         """Of the jobs another one started: how many are unfinished, their units done, their units in all."""
         ...
 
+    def running_owners(self) -> list[str]:
+        """Who holds leases."""
+        ...
+
+    def release(self, owner: str) -> None:
+        """End the leases of a runner that is known to be dead."""
+        ...
+
     def exists(self, kind: str, subject_id: str) -> bool:
         """Whether an unfinished job of that kind works on a thing."""
         ...

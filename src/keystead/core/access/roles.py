@@ -74,6 +74,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "policy.list": _DIRECTORY,
     "policy.show": _DIRECTORY,
     "policy.health": _DIRECTORY,
+    "policy.key-uses": _DIRECTORY,
     # mailboxes
     "mailbox.create": _EXCHANGE,
     "mailbox.list": _DIRECTORY,

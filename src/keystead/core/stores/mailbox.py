@@ -34,6 +34,8 @@ class MoveState(StrEnum):
     QUEUED = "queued"
     MOVING = "moving"
     DONE = "done"
+    FAILED = "failed"
+    """Something in the mailbox does not open; an alert and the job name it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,42 @@
+"""The local transport: looks up the same row of ROUTES and runs it here, without a socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keystead.api.call import Upload
+    from keystead.api.dispatch import Dispatcher
+    from keystead.api.routes import Route
+    from keystead.core.access.principal import Principal
+
+
+class LocalTransport:
+    """Runs rows in this process.
+
+    Args:
+        dispatcher: runs a row.
+        principal: who this process calls as; asked for every call, so that a removed token stops working at once.
+        push: runs a slice of a job.
+        close: closes the stores.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, principal: Callable[[], Principal], push: Callable[[str], None], close: Callable[[], None]) -> None:
+        self._dispatcher = dispatcher
+        self._principal = principal
+        self._push = push
+        self._close = close
+
+    def run(self, route: Route, request: Any, *, tenant: str, upload: Upload | None) -> Any:
+        """Run one row as the principal of this process."""
+        return self._dispatcher.run(route, request, principal=self._principal(), tenant=tenant, upload=upload)
+
+    def push(self, job_id: str) -> None:
+        """Run a slice of a job."""
+        self._push(job_id)
+
+    def close(self) -> None:
+        """Close the stores."""
+        self._close()

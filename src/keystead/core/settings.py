@@ -1,0 +1,64 @@
+"""Every number that somebody may want to change, with its unit, its default and where the default comes from.
+
+Times are milliseconds. Values are read by `keystead.settings` from the home's settings file, the environment and the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SECOND = 1_000
+_MINUTE = 60 * _SECOND
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The effective settings.
+
+    Attributes:
+        mail_max_age: outage tolerance: how long a cached policy key rides out vaults that cannot be reached (design section 5).
+        renew_before: how long before the end of `mail_max_age` an alert is raised while renewal fails (R-118, R-119).
+        probe_interval: revocation delay: a cached key whose last answer is older is asked for again before use.
+        denial_confirm: after how long a first denial of both keys is confirmed.
+        mixed_grace_intervals: how many probe intervals a cached key serves after one key was denied and the other faulted.
+        vault_timeout: for one vault call, all in all.
+        probe_lease: how long one process may take to probe for the whole fleet.
+        move_warning: when an unfinished change of hierarchy is flagged (R-093); move_escalation: when it is escalated (conflict C3).
+        object_grace: how long replaced objects are kept for readers that still hold their place.
+        orphan_grace: how old an object or key without a row must be to be collected.
+        job_lease: how long a runner may be silent before another takes its job; slice_time: how long one slice may take.
+        slice_items: items, and slice_bytes: bytes, that one slice of a move handles at most.
+        rewrap_batch: mailboxes re-wrapped in one slice.
+        max_item_bytes: largest item taken in (150 MiB, as large as mail systems of the field go).
+        import_batch_bytes: how many bytes of small items one import call carries.
+        claim_token_lifetime, token_lifetime: of tokens for new people, and for calls.
+        record_owner_reads: record each item an owner reads in their own mailbox too.
+        exchange_admin_manages_policies: whether Exchange administrators may run policy commands beside global administrators (R-008).
+        unknown_facts_refuse: make a fact that a foreign vault does not tell a failed check instead of a warning (design section 6).
+    """
+
+    mail_max_age: int = 4 * _HOUR
+    renew_before: int = 2 * _HOUR
+    probe_interval: int = 60 * _SECOND
+    denial_confirm: int = 2 * _SECOND
+    mixed_grace_intervals: int = 5
+    vault_timeout: int = 5 * _SECOND
+    probe_lease: int = 20 * _SECOND
+    move_warning: int = 72 * _HOUR
+    move_escalation: int = 7 * _DAY
+    object_grace: int = 1 * _HOUR
+    orphan_grace: int = 24 * _HOUR
+    job_lease: int = 30 * _SECOND
+    slice_time: int = 2 * _SECOND
+    slice_items: int = 2_000
+    slice_bytes: int = 32 * 1024 * 1024
+    rewrap_batch: int = 5_000
+    max_item_bytes: int = 150 * 1024 * 1024
+    import_batch_bytes: int = 7 * 1024 * 1024
+    claim_token_lifetime: int = 7 * _DAY
+    token_lifetime: int = 90 * _DAY
+    record_owner_reads: bool = False
+    exchange_admin_manages_policies: bool = True
+    unknown_facts_refuse: bool = False

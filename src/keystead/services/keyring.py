@@ -1,0 +1,661 @@
+"""The keyring: opens policy keys, holds them in memory only, and is the only user of root keys (design section 5).
+
+Two numbers, two purposes:
+
+- *outage tolerance* (`mail_max_age`): how long a cached policy key rides out vaults that cannot be reached;
+- *revocation delay* (`probe_interval`): a cached key whose last answer is older is asked for again before it is used.
+
+How a key is opened:
+
+1. A cached key is used while its generation is the one in the database, and the latest pair of outcomes is young and allows it
+   (`core.keys.decide`). The pair and the generation are shared by all processes through the policy's state row.
+2. When the pair is too old, both customer keys are asked with a real unwrapKey: by one process for all, under a lease.
+3. Without a cached key, the two customer keys are asked in random order (R-142), the second only when the first fails (R-143).
+4. A first denial of both is confirmed once after `denial_confirm`, then written with a new generation: every process drops what it holds.
+5. What the availability key opened is used by users only while both keys are system errors, and dies at the next probe. What it opened
+   for a system operation after a denial serves that operation alone. Each use is on the log before it happens (R-149).
+
+Everything opened below a policy key lives in its `OpenPolicy` and dies with it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from keystead.core.alerts import Alert, AlertKind
+from keystead.core.audit.record import FALLBACK, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
+from keystead.core.door import key_bytes
+from keystead.core.errors import IntegrityFailure, KeyDenied, NotFound, Unavailable
+from keystead.core.formats.context import envelope_context, key_context, keystore_context
+from keystead.core.formats.envelope import Envelope, WrapAlgorithm, decode, encode
+from keystead.core.formats.wrapped_key import unwrap, wrap
+from keystead.core.ids import new_id
+from keystead.core.keys.decide import CachedKey, Family, Health, Limits, Operation, Verdict, decide, health
+from keystead.core.keys.hierarchy import MailboxKeys, PolicyKeys, check_matches, expand_mailbox_key, expand_policy_key
+from keystead.core.keys.outcome import SUCCESS, Outcome, OutcomeClass
+from keystead.core.policies.policy import CUSTOMER_ROLES, POLICY_KEY_VERSION, CopyRole, Policy, PolicyCopy, PolicyState, Workload
+from keystead.core.secret import KEY_BYTES, SecretKey
+from keystead.core.tenancy import APPLICATIONS
+from keystead.ports.keystore import Compartment
+from keystead.ports.vaults import VaultFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keystead.core.ids import RandomBytes
+    from keystead.core.settings import Settings
+    from keystead.ports.clock import Clock
+    from keystead.ports.keystore import KeyStore
+    from keystead.ports.tx import Database
+    from keystead.ports.vaults import Vaults
+
+MAX_CHILDREN = 20_000
+"""Mailbox keys kept under one open policy; the least recently used go first."""
+
+AVAILABILITY = "availability:"
+PROVIDER = "provider:"
+"""Where a copy's key URI would be, for keys of the key store: prefix and id."""
+
+MAILBOX_KEY = "mailbox-key"
+
+
+def key_name(mailbox_id: str, version: int) -> str:
+    """How contexts name one version of a mailbox key."""
+    return f"{mailbox_id}/{version}"
+
+
+class OpenPolicy:
+    """An opened policy key, ready to open what lies under it. No key in it can be read out.
+
+    Attributes:
+        policy: the policy as it was when its key was opened.
+        opened_by: the role of the copy that was opened.
+        opened_at: when a customer key (or the availability key) last answered for it.
+        generation: the policy's generation then.
+        single: opened for one system operation after a denial; never cached, never for a user.
+    """
+
+    __slots__ = ("_children", "_keys", "_lock", "generation", "opened_at", "opened_by", "policy", "single")
+
+    def __init__(self, policy: Policy, keys: PolicyKeys, opened_by: CopyRole, opened_at: int, generation: int, *, single: bool) -> None:
+        self.policy = policy
+        self.opened_by = opened_by
+        self.opened_at = opened_at
+        self.generation = generation
+        self.single = single
+        self._keys = keys
+        self._children: OrderedDict[tuple[str, int], MailboxKeys] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def keys(self) -> PolicyKeys:
+        """The wrap and look-up keys of the policy, for services that re-wrap many keys at once."""
+        return self._keys
+
+    def mailbox_keys(self, mailbox_id: str, version: int, wrapped: bytes) -> MailboxKeys:
+        """Open a mailbox key, or take it from the children of this policy.
+
+        Raises:
+            IntegrityFailure: it was not wrapped by this policy's key for this mailbox and version.
+        """
+        name = (mailbox_id, version)
+        with self._lock:
+            found = self._children.get(name)
+            if found is not None:
+                self._children.move_to_end(name)
+                return found
+        context = key_context(self.policy.tenant_id, MAILBOX_KEY, key_name(mailbox_id, version), self.policy.id, POLICY_KEY_VERSION)
+        key = unwrap(
+            self._keys.wrap,
+            wrapped,
+            parent_id=self.policy.id,
+            parent_version=POLICY_KEY_VERSION,
+            context=context,
+            object_name=f"mailbox key {mailbox_id} version {version}",
+        )
+        opened = expand_mailbox_key(key)
+        with self._lock:
+            self._children[name] = opened
+            if len(self._children) > MAX_CHILDREN:
+                self._children.popitem(last=False)
+        return opened
+
+    def new_mailbox_key(self, mailbox_id: str, version: int, random: RandomBytes) -> bytes:
+        """A fresh mailbox key, wrapped; it is opened like any other when first used."""
+        context = key_context(self.policy.tenant_id, MAILBOX_KEY, key_name(mailbox_id, version), self.policy.id, POLICY_KEY_VERSION)
+        return wrap(
+            self._keys.wrap,
+            SecretKey(random(KEY_BYTES)),
+            parent_id=self.policy.id,
+            parent_version=POLICY_KEY_VERSION,
+            context=context,
+            nonce=random(12),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one customer key answered. `key` only for a checked success, and only within the call that asked."""
+
+    role: CopyRole
+    key_uri: str
+    outcome: Outcome
+    key: SecretKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHealth:
+    """Live health of one copy."""
+
+    role: CopyRole
+    key_uri: str
+    outcome: Outcome
+
+
+class Keyring:
+    """One per process. Threads may share it: opening is single-flight per policy."""
+
+    def __init__(
+        self, db: Database, keystore: KeyStore, vaults: Vaults, clock: Clock, random: RandomBytes, settings: Settings, owner: str
+    ) -> None:
+        self._db = db
+        self._keystore = keystore
+        self._vaults = vaults
+        self._clock = clock
+        self._random = random
+        self._settings = settings
+        self._owner = owner
+        self._limits = Limits(max_age=settings.mail_max_age, mixed_grace=settings.mixed_grace_intervals * settings.probe_interval)
+        self._open: dict[str, OpenPolicy] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="unwrap")
+
+    def close(self) -> None:
+        """Forget every key and stop asking."""
+        self._open.clear()
+        self._pool.shutdown(wait=True)
+
+    # -- opening ------------------------------------------------------------------------------------------------------------------
+
+    def open(self, policy_id: str, operation: Operation, *, request_id: str, state: PolicyState | None = None) -> OpenPolicy:
+        """Open a policy's key for an operation, or take it from the cache.
+
+        Args:
+            policy_id: the policy.
+            operation: who receives the content.
+            request_id: id of the call or job, for the log.
+            state: the policy's state where the caller has just read it.
+
+        Raises:
+            KeyDenied: the customer's keys said no.
+            IntegrityFailure: a copy is not what was written, and no other opened.
+            Unavailable: the key store or database did not answer.
+        """
+        cached = self._open.get(policy_id)
+        if cached is not None and cached.policy.workload is Workload.PROVIDER:
+            return cached
+        if cached is not None:
+            usable = self._usable(cached, operation, state or self._state(policy_id))
+            if usable is not None:
+                return usable
+        with self._lock_of(policy_id):
+            return self._open_alone(policy_id, operation, request_id)
+
+    def recheck(self, opened: OpenPolicy, operation: Operation, *, request_id: str) -> OpenPolicy:
+        """For long streams and jobs, before each part: the same key, if it may still be used.
+
+        Raises: as `open`.
+        """
+        if opened.single and self._clock.now() - opened.opened_at <= self._settings.probe_interval:
+            return opened
+        return self.open(opened.policy.id, operation, request_id=request_id)
+
+    def _usable(self, cached: OpenPolicy, operation: Operation, state: PolicyState) -> OpenPolicy | None:
+        """The cached key, if the latest pair allows it; None when somebody must be asked."""
+        if cached.generation != state.generation:
+            self._open.pop(cached.policy.id, None)
+            return None
+        now = self._clock.now()
+        if not 0 <= now - max(cached.opened_at, state.probed_at) <= self._settings.probe_interval:
+            return None
+        if state.probed_at <= cached.opened_at:
+            return cached
+        if cached.opened_by is CopyRole.AVAILABILITY:
+            self._open.pop(cached.policy.id, None)  # a newer pair has come in: an entry of the availability key ends here
+            return None
+        return cached if self._allows_cached(cached, operation, state, now) else None
+
+    def _allows_cached(self, cached: OpenPolicy, operation: Operation, state: PolicyState, now: int) -> bool:
+        age = now - max(cached.opened_at, state.succeeded_at)
+        mixed_for = now - state.mixed_since if state.mixed_since else 0
+        decision = decide(Family.MAIL, operation, _pair(state), CachedKey(age, mixed_for), self._limits)
+        return decision.verdict in {Verdict.USE_CUSTOMER_KEY, Verdict.USE_CACHED}
+
+    def _open_alone(self, policy_id: str, operation: Operation, request_id: str) -> OpenPolicy:
+        """Under the policy's lock: what another thread has just opened, or ask."""
+        with self._db.read() as tx:
+            policy = tx.policies.by_id(policy_id)
+            if policy is None:
+                raise NotFound("policy_not_found", f"there is no policy {policy_id}", "keystead policy list shows the tenant's policies")
+            copies = {copy.role: copy for copy in tx.policies.copies(policy.version_id)}
+            state = tx.policies.state(policy_id)
+        if policy.workload is Workload.PROVIDER:
+            return self._open_provider(policy, copies)
+        cached = self._open.get(policy_id)
+        if cached is not None:
+            usable = self._usable(cached, operation, state)
+            if usable is not None:
+                return usable
+            cached = self._open.get(policy_id)
+        if cached is not None and cached.opened_by is not CopyRole.AVAILABILITY:
+            return self._open_after_probe(policy, copies, state, cached, operation, request_id)
+        return self._open_cold(policy, copies, state, operation, request_id)
+
+    def _open_after_probe(
+        self,
+        policy: Policy,
+        copies: dict[CopyRole, PolicyCopy],
+        state: PolicyState,
+        cached: OpenPolicy,
+        operation: Operation,
+        request_id: str,
+    ) -> OpenPolicy:
+        """There is a cached key whose last answer is too old, or that the latest pair does not allow."""
+        if self._clock.now() - max(cached.opened_at, state.probed_at) > self._settings.probe_interval:
+            state = self._probe(policy, copies, state)
+        if cached.generation != state.generation:
+            self._open.pop(policy.id, None)
+        elif OutcomeClass.SUCCESS in _pair(state) and state.succeeded_at >= cached.opened_at:
+            cached.opened_at = max(cached.opened_at, state.succeeded_at)
+            return cached
+        elif self._allows_cached(cached, operation, state, self._clock.now()):
+            return cached
+        if OutcomeClass.SUCCESS in _pair(state):
+            return self._open_cold(policy, copies, state, operation, request_id)
+        return self._without_customer_keys(policy, copies, state, operation, request_id)
+
+    def _open_cold(
+        self, policy: Policy, copies: dict[CopyRole, PolicyCopy], state: PolicyState, operation: Operation, request_id: str
+    ) -> OpenPolicy:
+        """Nothing is cached: ask one key at random, then the other."""
+        roles = list(CUSTOMER_ROLES)
+        if self._random(1)[0] & 1:
+            roles.reverse()
+        answers = [self._ask(policy, copies[roles[0]])]
+        if answers[0].key is None:
+            answers.append(self._ask(policy, copies[roles[1]]))
+        success = _success(answers)
+        if (
+            success is not None
+            and len(answers) == 1
+            and _state_outcome(state, success.role) is not OutcomeClass.SUCCESS
+            and state.probed_at
+        ):
+            answers.append(self._ask(policy, copies[roles[1]]))  # the last pair on record was worse: find out how things are now
+        if success is None:
+            answers = self._confirmed(policy, copies, state, answers)
+            success = _success(answers)
+        if len(answers) == len(CUSTOMER_ROLES):
+            state = self._write_pair(policy, answers)
+        if success is not None and success.key is not None:
+            opened = OpenPolicy(policy, expand_policy_key(success.key), success.role, self._clock.now(), state.generation, single=False)
+            self._open[policy.id] = opened
+            self._mend_rotten(policy, copies, answers, success.key)
+            return opened
+        self._open.pop(policy.id, None)
+        return self._without_customer_keys(policy, copies, state, operation, request_id)
+
+    def _without_customer_keys(
+        self, policy: Policy, copies: dict[CopyRole, PolicyCopy], state: PolicyState, operation: Operation, request_id: str
+    ) -> OpenPolicy:
+        """Neither customer key opened and no cached key may serve: the availability key, or no."""
+        decision = decide(Family.MAIL, operation, _pair(state), None, self._limits)
+        if decision.verdict is Verdict.USE_AVAILABILITY_KEY:
+            faults_only = set(_pair(state)) == {OutcomeClass.SYSTEM_ERROR}
+            return self._open_availability(policy, copies[CopyRole.AVAILABILITY], state, request_id, single=not faults_only)
+        said = f"primary {state.primary} ({state.primary_reason}), secondary {state.secondary} ({state.secondary_reason})"
+        if decision.verdict is Verdict.REFUSE_INTEGRITY:
+            raise IntegrityFailure(
+                "policy_key_damaged",
+                f"no copy of the key of the policy {policy.name} opens: {said}",
+                "restore the policy's rows from a backup",
+            )
+        raise KeyDenied(
+            "denied_by_customer_key",
+            f"the customer's keys of the policy {policy.name} refuse the service: {said}",
+            "the customer can give access back: keystead vault access grant, key enable, or key recover",
+        )
+
+    def _open_availability(self, policy: Policy, copy: PolicyCopy, state: PolicyState, request_id: str, *, single: bool) -> OpenPolicy:
+        """Use the availability key: the record is durable before the key is touched."""
+        now = self._clock.now()
+        with self._db.write() as tx:
+            tx.audit.append(
+                AuditRecord(
+                    id=new_id(self._random),
+                    creation_time=now,
+                    record_type=RecordType.CUSTOMER_KEY,
+                    operation=FALLBACK,
+                    organization_id=policy.tenant_id,
+                    user_type=UserType.SYSTEM,
+                    user_key=SYSTEM_ACCOUNT,
+                    user_id=SYSTEM_ACCOUNT,
+                    workload="Exchange",
+                    result_status="Succeeded",
+                    object_id=policy.id,
+                    client_ip="",
+                    external_access=False,
+                    request_id=request_id,
+                    parameters=(("Policy Id", policy.id), ("Scope Key Version Id", policy.version_id), ("Request Id", request_id)),
+                )
+            )
+        # A crash here leaves a record of a use that did not come about: the safe side.
+        try:
+            key = self._unwrap_stored(policy, copy, Compartment.AVAILABILITY_MAIL, policy.availability_key_id)
+        except NotFound as error:
+            raise KeyDenied(
+                "availability_key_destroyed",
+                f"the availability key of the policy {policy.name} was destroyed, and the customer's keys do not open",
+                "",
+            ) from error
+        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.AVAILABILITY, self._clock.now(), state.generation, single=single)
+        if not single:
+            self._open[policy.id] = opened
+        return opened
+
+    def _open_provider(self, policy: Policy, copies: dict[CopyRole, PolicyCopy]) -> OpenPolicy:
+        """The provider's default policy: its key is wrapped by the provider's root key alone (R-252)."""
+        key = self._unwrap_stored(policy, copies[CopyRole.PROVIDER], Compartment.PROVIDER, policy.id)
+        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.PROVIDER, self._clock.now(), 0, single=False)
+        self._open[policy.id] = opened
+        return opened
+
+    # -- asking -------------------------------------------------------------------------------------------------------------------
+
+    def _ask(self, policy: Policy, copy: PolicyCopy) -> Answer:
+        """Ask one customer key: envelope, unwrapKey, length, check value. Any mismatch is an integrity outcome, never a denial."""
+
+        def answer(outcome: Outcome, key: SecretKey | None = None) -> Answer:
+            return Answer(copy.role, copy.key_uri, outcome, key)
+
+        try:
+            envelope = self._open_envelope(policy, copy)
+        except IntegrityFailure:
+            return answer(Outcome(OutcomeClass.INTEGRITY, "envelope-mismatch"))
+        try:
+            material = self._vaults.unwrap(policy.tenant_id, APPLICATIONS["mail"], copy.key_uri, envelope.wrapped)
+        except VaultFailure as failure:
+            return answer(failure.outcome)
+        if len(material) != KEY_BYTES:
+            return answer(Outcome(OutcomeClass.INTEGRITY, "wrong-length"))
+        key = SecretKey(material)
+        try:
+            check_matches(policy.check_value, expand_policy_key(key), policy_name=policy.name)
+        except IntegrityFailure:
+            return answer(Outcome(OutcomeClass.INTEGRITY, "check-value-mismatch"))
+        return answer(SUCCESS, key)
+
+    def _ask_both(self, policy: Policy, copies: dict[CopyRole, PolicyCopy]) -> list[Answer]:
+        return list(self._pool.map(lambda role: self._ask(policy, copies[role]), CUSTOMER_ROLES))
+
+    def _confirmed(self, policy: Policy, copies: dict[CopyRole, PolicyCopy], state: PolicyState, answers: list[Answer]) -> list[Answer]:
+        """A first denial of both keys is asked once more: a hiccup while permissions change must not lock a tenant out."""
+        if any(answer.outcome.kind is not OutcomeClass.DENIED for answer in answers) or set(_pair(state)) == {OutcomeClass.DENIED}:
+            return answers
+        self._clock.sleep(self._settings.denial_confirm)
+        return self._ask_both(policy, copies)
+
+    def _probe(self, policy: Policy, copies: dict[CopyRole, PolicyCopy], state: PolicyState) -> PolicyState:
+        """A new pair: asked by this process, or waited for while another one asks for all."""
+        deadline = self._clock.now() + self._settings.probe_lease
+        while True:
+            now = self._clock.now()
+            with self._db.write() as tx:
+                leader = tx.policies.take_probe_lease(policy.id, self._owner, now, now + self._settings.probe_lease)
+            if leader or now >= deadline:
+                break
+            self._clock.sleep(50)
+            newer = self._state(policy.id)
+            if newer.probed_at > state.probed_at:
+                return newer
+        try:
+            answers = self._confirmed(policy, copies, state, self._ask_both(policy, copies))
+            return self._write_pair(policy, answers)
+        finally:
+            with self._db.write() as tx:
+                tx.policies.release_probe_lease(policy.id, self._owner)
+
+    def _write_pair(self, policy: Policy, answers: Sequence[Answer]) -> PolicyState:
+        """Share a pair of outcomes with every process, and raise or resolve the alerts that follow from it."""
+        now = self._clock.now()
+        by_role = {answer.role: answer for answer in answers}
+        primary, secondary = by_role[CopyRole.PRIMARY].outcome, by_role[CopyRole.SECONDARY].outcome
+        kinds = (primary.kind, secondary.kind)
+        mixed = set(kinds) == {OutcomeClass.DENIED, OutcomeClass.SYSTEM_ERROR}
+        evict = decide(Family.MAIL, Operation.USER, kinds, None, self._limits).evict
+        with self._db.write() as tx:
+            old = tx.policies.state(policy.id)
+            state = replace(
+                old,
+                generation=old.generation + (1 if evict else 0),
+                probed_at=now,
+                succeeded_at=now if OutcomeClass.SUCCESS in kinds else old.succeeded_at,
+                mixed_since=(old.mixed_since or now) if mixed else 0,
+                primary=primary.kind.value,
+                primary_reason=primary.reason,
+                secondary=secondary.kind.value,
+                secondary_reason=secondary.reason,
+            )
+            tx.policies.save_state(state)
+            wanted = _alerts_for(kinds, cached_age=now - state.succeeded_at if state.succeeded_at else 0, settings=self._settings)
+            gone = [kind for kind in _KEY_ALERTS if kind not in wanted]
+            tx.alerts.resolve(policy.id, gone, now)
+            for kind in wanted:
+                tx.alerts.raise_alert(Alert(policy.tenant_id, kind, policy.id, now, None, f"primary {primary}, secondary {secondary}"))
+        return state
+
+    def _state(self, policy_id: str) -> PolicyState:
+        with self._db.read() as tx:
+            return tx.policies.state(policy_id)
+
+    def _lock_of(self, policy_id: str) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(policy_id, threading.Lock())
+
+    # -- health -------------------------------------------------------------------------------------------------------------------
+
+    def probe_now(self, policy: Policy) -> tuple[Health, list[KeyHealth]]:
+        """Ask both keys now, whatever is cached; the pair counts for everybody (R-147, R-256)."""
+        with self._lock_of(policy.id):
+            with self._db.read() as tx:
+                copies = {copy.role: copy for copy in tx.policies.copies(policy.version_id)}
+                state = tx.policies.state(policy.id)
+            answers = self._confirmed(policy, copies, state, self._ask_both(policy, copies))
+            self._write_pair(policy, answers)
+            success = _success(answers)
+            if success is not None and success.key is not None:
+                self._mend_rotten(policy, copies, answers, success.key)
+        return health(answer.outcome.kind for answer in answers), [
+            KeyHealth(answer.role, answer.key_uri, answer.outcome) for answer in answers
+        ]
+
+    # -- making, re-wrapping, mending ---------------------------------------------------------------------------------------------
+
+    def fresh_policy_key(self) -> SecretKey:
+        """32 random bytes from the operating system (R-079)."""
+        return SecretKey(self._random(KEY_BYTES))
+
+    def check_value(self, key: SecretKey) -> bytes:
+        """The one-way check stored beside a policy."""
+        return expand_policy_key(key).check
+
+    def wrap_customer(self, policy: Policy, version_id: str, role: CopyRole, key_uri: str, key: SecretKey) -> PolicyCopy:
+        """Have a vault wrap the policy key with the current version of one customer key, and put the copy into its envelope.
+
+        Raises:
+            VaultFailure: the vault did not.
+        """
+        wrapped = self._vaults.wrap(policy.tenant_id, APPLICATIONS["mail"], key_uri, key_bytes(key))
+        return self._sealed_copy(policy, version_id, role, Envelope(WrapAlgorithm.RSA_OAEP_256, wrapped.key_uri, wrapped.value))
+
+    def wrap_stored(self, policy: Policy, version_id: str, role: CopyRole, key_id: str, key: SecretKey) -> PolicyCopy:
+        """Have the key store wrap the policy key: the availability copy, or the provider's."""
+        compartment, prefix = (
+            (Compartment.PROVIDER, PROVIDER) if role is CopyRole.PROVIDER else (Compartment.AVAILABILITY_MAIL, AVAILABILITY)
+        )
+        context = keystore_context(policy.tenant_id, policy.id, version_id, role.value)
+        box = self._keystore.seal(compartment, key_id, key_bytes(key), context.encode())
+        return self._sealed_copy(policy, version_id, role, Envelope(WrapAlgorithm.AVAILABILITY, prefix + key_id, box))
+
+    def recover_policy_key(self, policy: Policy, copies: dict[CopyRole, PolicyCopy]) -> SecretKey:
+        """The policy key itself, from the customer's keys alone, for making new copies of it.
+
+        Raises:
+            KeyDenied, Unavailable, IntegrityFailure: neither customer key opened.
+        """
+        answers: list[Answer] = []
+        for role in CUSTOMER_ROLES:
+            answers.append(self._ask(policy, copies[role]))
+            if answers[-1].key is not None:
+                return answers[-1].key
+        raise_for(answers[0].outcome, f"the policy {policy.name}")
+        raise AssertionError  # unreachable: raise_for always raises
+
+    def round_trip(self, tenant_id: str, key_uri: str) -> Outcome:
+        """Wrap and unwrap 32 random bytes with a key, as the service would; SUCCESS when they come back (R-074)."""
+        trial = self._random(KEY_BYTES)
+        try:
+            wrapped = self._vaults.wrap(tenant_id, APPLICATIONS["mail"], key_uri, trial)
+            back = self._vaults.unwrap(tenant_id, APPLICATIONS["mail"], wrapped.key_uri, wrapped.value)
+        except VaultFailure as failure:
+            return failure.outcome
+        return (
+            SUCCESS
+            if SecretKey(trial) == SecretKey(back.ljust(KEY_BYTES, b"\0")[:KEY_BYTES]) and len(back) == KEY_BYTES
+            else Outcome(OutcomeClass.INTEGRITY, "wrong-bytes")
+        )
+
+    def _mend_rotten(self, policy: Policy, copies: dict[CopyRole, PolicyCopy], answers: Sequence[Answer], key: SecretKey) -> None:
+        """Re-wrap a copy that does not open though its vault answers, while the other one does (decision table, first row)."""
+        for answer in answers:
+            if answer.outcome.kind is not OutcomeClass.INTEGRITY:
+                continue
+            try:
+                mended = self.wrap_customer(policy, policy.version_id, answer.role, copies[answer.role].key_uri, key)
+            except VaultFailure:
+                continue  # the next probe tries again; the alert stays
+            with self._db.write() as tx:
+                if tx.policies.replace_copy(mended, expected_uri=copies[answer.role].key_uri):
+                    tx.audit.append(
+                        AuditRecord(
+                            id=new_id(self._random),
+                            creation_time=self._clock.now(),
+                            record_type=RecordType.EXCHANGE_ADMIN,
+                            operation="Repair-DataEncryptionPolicyCopy",
+                            organization_id=policy.tenant_id,
+                            user_type=UserType.SYSTEM,
+                            user_key=SYSTEM_ACCOUNT,
+                            user_id=SYSTEM_ACCOUNT,
+                            workload="Exchange",
+                            result_status="Succeeded",
+                            object_id=policy.id,
+                            client_ip="",
+                            external_access=False,
+                            request_id="",
+                            parameters=(("Role", answer.role.value), ("KeyUri", mended.key_uri), ("Outcome", answer.outcome.reason)),
+                        )
+                    )
+
+    def _sealed_copy(self, policy: Policy, version_id: str, role: CopyRole, envelope: Envelope) -> PolicyCopy:
+        context = envelope_context(policy.tenant_id, policy.id, version_id, role.value, envelope.key_uri, envelope.algorithm.value)
+        box = self._keystore.seal(Compartment.SHRED, policy.shred_key_id, encode(envelope), context.encode())
+        return PolicyCopy(version_id, role, envelope.key_uri, envelope.algorithm.value, box)
+
+    def _open_envelope(self, policy: Policy, copy: PolicyCopy) -> Envelope:
+        """Raises IntegrityFailure when the copy was changed, swapped, rolled back, or its shred key was destroyed."""
+        context = envelope_context(policy.tenant_id, policy.id, policy.version_id, copy.role.value, copy.key_uri, copy.algorithm)
+        name = f"{copy.role} copy of {policy.name}"
+        try:
+            inner = self._keystore.open(Compartment.SHRED, policy.shred_key_id, copy.envelope, context.encode())
+        except NotFound as error:
+            raise IntegrityFailure(
+                "shred_key_destroyed", f"the {name} was destroyed with its shred key", "nothing opens it any more"
+            ) from error
+        envelope = decode(inner, object_name=name)
+        if envelope.key_uri != copy.key_uri or envelope.algorithm.value != copy.algorithm:
+            raise IntegrityFailure("envelope_damaged", f"the {name} is not what was written", "restore the policy's rows from a backup")
+        return envelope
+
+    def _unwrap_stored(self, policy: Policy, copy: PolicyCopy, compartment: Compartment, key_id: str) -> SecretKey:
+        envelope = self._open_envelope(policy, copy)
+        context = keystore_context(policy.tenant_id, policy.id, policy.version_id, copy.role.value)
+        key = SecretKey(self._keystore.open(compartment, key_id, envelope.wrapped, context.encode()))
+        check_matches(policy.check_value, expand_policy_key(key), policy_name=policy.name)
+        return key
+
+
+_KEY_ALERTS = (
+    AlertKind.KEY_DEGRADED,
+    AlertKind.KEY_DENIED,
+    AlertKind.KEY_UNREACHABLE,
+    AlertKind.KEY_INTEGRITY,
+    AlertKind.CACHE_NEAR_EXPIRY,
+)
+
+
+def _alerts_for(kinds: tuple[OutcomeClass, OutcomeClass], *, cached_age: int, settings: Settings) -> list[AlertKind]:
+    """Which conditions a pair of outcomes is."""
+    if set(kinds) == {OutcomeClass.SUCCESS}:
+        return []
+    wanted = [AlertKind.KEY_INTEGRITY] if OutcomeClass.INTEGRITY in kinds else []
+    if OutcomeClass.SUCCESS in kinds:
+        return [*wanted, AlertKind.KEY_DEGRADED]
+    if OutcomeClass.DENIED in kinds:
+        wanted.append(AlertKind.KEY_DENIED)
+    if OutcomeClass.SYSTEM_ERROR in kinds:
+        wanted.append(AlertKind.KEY_UNREACHABLE)
+        if cached_age >= settings.mail_max_age - settings.renew_before:
+            wanted.append(AlertKind.CACHE_NEAR_EXPIRY)
+    return wanted
+
+
+def _pair(state: PolicyState) -> tuple[OutcomeClass, ...]:
+    """The latest pair; empty when there was none yet."""
+    return tuple(OutcomeClass(kind) for kind in (state.primary, state.secondary) if kind)
+
+
+def _state_outcome(state: PolicyState, role: CopyRole) -> OutcomeClass | None:
+    kind = state.primary if role is CopyRole.PRIMARY else state.secondary
+    return OutcomeClass(kind) if kind else None
+
+
+def _success(answers: Sequence[Answer]) -> Answer | None:
+    return next((answer for answer in answers if answer.key is not None), None)
+
+
+def raise_for(outcome: Outcome, what: str) -> None:
+    """Turn an outcome that is not a success into the error for people.
+
+    Raises:
+        KeyDenied: the customer's side refused.
+        Unavailable: the vault could not be reached.
+        IntegrityFailure: what came back is wrong.
+    """
+    if outcome.kind is OutcomeClass.DENIED:
+        raise KeyDenied(
+            "denied_by_customer_key",
+            f"the key vault refused the service for {what}: {outcome.reason}",
+            "the customer can grant access: keystead vault access grant",
+        )
+    if outcome.kind is OutcomeClass.SYSTEM_ERROR:
+        raise Unavailable(
+            "vault_unavailable", f"the key vault did not answer for {what}: {outcome.reason}", "try again when the vault can be reached"
+        )
+    raise IntegrityFailure(
+        "vault_answer_wrong", f"the key vault's answer for {what} is wrong: {outcome.reason}", "check the vault and the policy's copies"
+    )

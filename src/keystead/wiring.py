@@ -1,0 +1,257 @@
+"""Putting the house together: the only place that picks adapters.
+
+A *home* is one directory:
+
+    home.json         what it is: version, dev or not
+    keystead.db       the service's database        objects/    ciphertext
+    keys.db           the key store                 seals/      what opens the key store and the vault
+    vault.db          the embedded key vault        run/        dev clock, dev faults, who is running
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+from keystead import __version__
+from keystead.adapters.clock import DevClock, SystemClock
+from keystead.adapters.files import write_durably
+from keystead.adapters.keystores.sql import open_keystore
+from keystead.adapters.objects.folder import FolderObjects
+from keystead.adapters.sql.engine import sqlite_engine
+from keystead.adapters.sql.store import SqlDatabase
+from keystead.adapters.sql.vault_store import SqlVaultStore
+from keystead.adapters.vaults.embedded import EmbeddedVaults
+from keystead.adapters.vaults.faults import FaultyVaults, set_fault
+from keystead.api.dispatch import Dispatcher
+from keystead.api.routes import Side
+from keystead.client.client import Client
+from keystead.client.local import LocalTransport
+from keystead.core.access.principal import NOBODY, Principal, Role
+from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
+from keystead.core.ids import new_id
+from keystead.core.secret import KEY_BYTES, SecretKey
+from keystead.services import tenants
+from keystead.services.auditing import LogAndDirectory
+from keystead.services.context import DevHome, HomeFacts, Services
+from keystead.services.jobs.runner import push
+from keystead.services.keyring import Keyring
+from keystead.settings import parse_setting, read_settings
+from keystead.vault.services import VaultServices, open_vault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from keystead.ports.clock import Clock
+    from keystead.ports.vaults import Vaults
+
+FORMAT = 1
+
+
+class HomeFile(msgspec.Struct, frozen=True):
+    """home.json."""
+
+    version: int
+    dev: bool
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """An opened home."""
+
+    path: Path
+    file: HomeFile
+    services: Services
+    vault: VaultServices
+    dispatcher: Dispatcher
+    close: Callable[[], None]
+
+    def client(self, principal: Callable[[], Principal], tenant: str = "") -> Client:
+        """A client that calls this home, in this process, as somebody."""
+        transport = LocalTransport(self.dispatcher, principal, lambda job_id: push(self.services, job_id), lambda: None)
+        return Client(transport, tenant)
+
+    def as_person(self, upn: str) -> Callable[[], Principal]:
+        """Call as anybody, in a dev home.
+
+        Raises:
+            InvalidRequest: the home is not a dev home.
+        """
+        if not self.file.dev:
+            raise InvalidRequest("as_needs_dev_home", "--as works in dev homes only", "sign in with --token-file")
+        return lambda: tenants.impersonate(self.services, upn)
+
+    def as_operator(self) -> Callable[[], Principal]:
+        """Call as the operator of a dev home; elsewhere nobody is signed in without a token."""
+        if not self.file.dev:
+            return lambda: NOBODY
+        return lambda: Principal(self.file.operator, None, frozenset({Role.OPERATOR}), dev=True)
+
+    def as_token(self, token: str) -> Callable[[], Principal]:
+        """Call as whoever a token names."""
+        return lambda: tenants.authenticate(self.services, token)
+
+
+def create_home(path: Path, *, dev: bool, operator: str) -> dict[str, object]:
+    """Make a home, and its operator with a token file.
+
+    home.json is written last: a crash before it leaves a folder that is not a home yet, and `init` can be run again.
+
+    Raises:
+        Conflict: there is a home already.
+    """
+    if (path / "home.json").exists():
+        raise Conflict("home_exists", f"{path} is a home already", "use it, or choose another --home")
+    if path.exists() and any(path.iterdir()) and not (path / "seals").is_dir():
+        raise Conflict("folder_not_empty", f"{path} is not empty and not a home", "choose an empty folder")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    for name in ("seals", "objects", "run"):
+        (path / name).mkdir(mode=0o700, exist_ok=True)
+    for seal in (_MASTER, _VAULT_SEAL):
+        if not (path / seal).exists():
+            write_durably(path / seal, os.urandom(KEY_BYTES))
+    home = _open(path, HomeFile(FORMAT, dev, operator), os.environ)
+    try:
+        with home.services.db.read() as tx:
+            person = tx.tenants.person(operator.lower())
+        if person is None:
+            person, token = tenants.make_operator(home.services, operator)
+        else:
+            with home.services.db.write() as tx:
+                token = tenants.issue_token(home.services, tx, person.upn, None)
+    finally:
+        home.close()
+    token_file = path / "operator.token"
+    write_durably(token_file, token.encode())
+    write_durably(path / "home.json", msgspec.json.encode(HomeFile(FORMAT, dev, person.upn)))
+    return {"home": str(path), "dev": dev, "operator": {"upn": person.upn, "token_file": str(token_file)}}
+
+
+def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
+    """Open a home.
+
+    Raises:
+        NotFound: there is none.
+        IntegrityFailure: a seal does not fit, or a part is missing.
+    """
+    file = path / "home.json"
+    if not file.is_file():
+        raise NotFound("home_not_found", f"{path} is not a home", "make one with keystead init, or name one with --home")
+    try:
+        described = msgspec.json.decode(file.read_bytes(), type=HomeFile)
+    except msgspec.DecodeError as error:
+        raise IntegrityFailure("home_damaged", f"{file} is not readable: {error}", "restore it from a backup") from error
+    if described.version != FORMAT:
+        raise InvalidRequest("home_version", f"the home has version {described.version}; this program knows {FORMAT}", "use the version that made it")
+    return _open(path, described, os.environ if environment is None else environment)
+
+
+_MASTER = "seals/keystore.master"
+_VAULT_SEAL = "seals/vault.seal"
+
+
+def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
+    clock: Clock = DevClock(path / "run" / "clock") if file.dev else SystemClock()
+    engines = {name: sqlite_engine(path / f"{name}.db") for name in ("keystead", "keys", "vault")}
+    db = SqlDatabase(engines["keystead"])
+    with db.read() as tx:
+        stored = tx.settings.all()
+    settings, sources = read_settings(path, environment, stored)
+    keystore = open_keystore(engines["keys"], path / "seals", _seal(path / _MASTER), clock, os.urandom)
+    vault = open_vault(SqlVaultStore(engines["vault"]), _seal(path / _VAULT_SEAL), clock, os.urandom)
+    vaults: Vaults = EmbeddedVaults(vault)
+    dev = None
+    if file.dev and isinstance(clock, DevClock):
+        faults = path / "run" / "faults"
+        faults.mkdir(mode=0o700, exist_ok=True)
+        vaults = FaultyVaults(vaults, faults, clock, settings.vault_timeout)
+        dev = DevHome(clock.advance, lambda name, kind: set_fault(faults, name, kind))
+    presence = Presence(path / "run")
+    keyring = Keyring(db, keystore, vaults, clock, os.urandom, settings, presence.owner)
+    services = Services(
+        db=db,
+        keystore=keystore,
+        objects=FolderObjects(path / "objects"),
+        vaults=vaults,
+        clock=clock,
+        random=os.urandom,
+        settings=settings,
+        keyring=keyring,
+        owner=presence.owner,
+        alive=presence.alive,
+        home=HomeFacts(str(path), file.dev, __version__, sources, parse_setting),
+        dev=dev,
+    )
+    dispatcher = Dispatcher({Side.SERVICE: services, Side.VAULT: vault}, LogAndDirectory(services), os.urandom)
+
+    def close() -> None:
+        keyring.close()
+        for engine in engines.values():
+            engine.dispose()
+        presence.close()
+
+    return Home(path, file, services, vault, dispatcher, close)
+
+
+def with_checkpoint(home: Home, checkpoint: Callable[[str], None]) -> Home:
+    """The same home with a function called between the steps of every act: for crash tests."""
+    return replace(home, services=replace(home.services, checkpoint=checkpoint))
+
+
+def _seal(path: Path) -> SecretKey:
+    try:
+        material = path.read_bytes()
+    except OSError as error:
+        raise IntegrityFailure("seal_missing", f"the seal {path.name} of the home cannot be read: {error.strerror}", "restore the seals folder from a backup") from error
+    if len(material) != KEY_BYTES:
+        raise IntegrityFailure("seal_damaged", f"the seal {path.name} of the home has {len(material)} bytes, not {KEY_BYTES}", "restore the seals folder from a backup")
+    return SecretKey(material)
+
+
+class Presence:
+    """Shows other processes of the home that this one lives: a locked file, which the system unlocks when the process dies.
+
+    So the jobs of a killed process are taken over at once instead of after their lease.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.owner = new_id(os.urandom)
+        self._run = run
+        self._file: IO[bytes] | None = None
+
+    def _path(self, owner: str) -> Path:
+        return self._run / f"runner-{owner}"
+
+    def announce(self) -> None:
+        """Lock the file: called before the first lease is taken."""
+        if self._file is None:
+            self._file = self._path(self.owner).open("wb")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def alive(self, owner: str) -> bool:
+        """Whether the process that goes by that name still runs; this process is announced on the way."""
+        self.announce()
+        if owner == self.owner:
+            return True
+        try:
+            with self._path(owner).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        self._path(owner).unlink(missing_ok=True)
+        return False
+
+    def close(self) -> None:
+        """Go."""
+        if self._file is not None:
+            self._file.close()
+            self._path(self.owner).unlink(missing_ok=True)
