@@ -366,11 +366,22 @@ def _vault(row: Row[Any]) -> Vault:
 
 
 def _key_version(row: Row[Any]) -> KeyVersion:
-    fields = tuple[Any, ...](row)
-    version, ordinal, kty, size, curve, key_ops, *dates, tags, public_key = fields[_KEY_FIELDS:]
-    operations = frozenset(KeyOperation(name) for name in key_ops.split(","))
+    version, ordinal, kty, size, curve, key_ops, enabled, not_before, expires, created, updated, tags, public_key = row[_KEY_FIELDS:]
     return KeyVersion(
-        Key(*fields[:_KEY_FIELDS]), version, ordinal, KeyType(kty), size, curve, operations, *dates, json.loads(tags), public_key
+        key=Key(*row[:_KEY_FIELDS]),
+        version=version,
+        ordinal=ordinal,
+        kty=KeyType(kty),
+        size=size,
+        curve=curve,
+        key_ops=frozenset(KeyOperation(name) for name in key_ops.split(",")),
+        enabled=enabled,
+        not_before=not_before,
+        expires=expires,
+        created=created,
+        updated=updated,
+        tags=json.loads(tags),
+        public_key=public_key,
     )
 
 
