@@ -91,7 +91,7 @@ def summarise(data: bytes, *, ics: bool = False) -> Summary:
     if ics or is_calendar(head):
         return _summarise_calendar(head)
     end, _ = header_end(head)
-    fields = header_fields(head[:end].removeprefix(codecs.BOM_UTF8))
+    fields = header_fields(head[:end])
     first = fields.first
     return Summary(
         kind=_kind(first),
@@ -154,7 +154,8 @@ def header_end(data: bytes, start: int = 0, stop: int | None = None) -> tuple[in
 
 
 def header_fields(block: bytes) -> HeaderFields:
-    """The fields of a header block, given without its empty line."""
+    """The fields of a header block, given without its empty line; a byte order mark before the first field is passed over."""
+    block = block.removeprefix(codecs.BOM_UTF8)
     broken = False
     if _UNUSUAL.search(block):
         block, broken = _without_broken_lines(block)

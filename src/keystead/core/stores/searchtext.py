@@ -12,12 +12,12 @@ beyond them is not found.
 from __future__ import annotations
 
 import binascii
+import codecs
 import html
 import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from keystead.core.stores.message import (
     HEADER_LIMIT,
@@ -74,7 +74,10 @@ def _needles(needle: str) -> tuple[str, ...]:
 
 # --- quick answer -------------------------------------------------------------------------------------------------------------------
 
-_CODED = (b"=?", b"*=", b"base64", b"quoted-printable", b"text/html", b"calendar", b".htm", b".ics", b"\r\x00")
+_QUICK_LIMIT = 1024 * 1024
+"""Bytes of an item up to which trying for a quick answer costs little; larger ones nearly always hold encoded parts."""
+_CODED = (b"=?", b"*=", b"name*", b"\\", b"base64", b"quoted-printable", b"text/html", b"calendar", b"/ics", b".htm", b".ics")
+"""What shows, in lower case, that some text of the item is written otherwise than it reads."""
 _PLAIN_CHARSET = re.compile(rb'charset="?(?:us-ascii|utf-8|iso-8859-[0-9]{1,2}|windows-125[0-9])\b')
 
 
@@ -84,7 +87,7 @@ def _cannot_match(data: bytes, folded: str) -> bool:
     Safe because for an item of ASCII bytes without any encoding, markup or folded words, each word of every searched text stands in the raw
     bytes as it is, except for its case. Words outside ASCII cannot stand there; those with a space could be spread over lines.
     """
-    if not data.isascii() or not folded.isascii() or " " in folded or is_calendar(data):
+    if len(data) > _QUICK_LIMIT or not data.isascii() or not folded.isascii() or " " in folded or is_calendar(data):
         return False
     lower = data.lower()
     if any(mark in lower for mark in _CODED) or lower.count(b"charset") != len(_PLAIN_CHARSET.findall(lower)):
@@ -94,27 +97,10 @@ def _cannot_match(data: bytes, folded: str) -> bool:
 
 # --- walking the parts --------------------------------------------------------------------------------------------------------------
 
-_HEADERS = frozenset(
-    [
-        "subject",
-        "from",
-        "sender",
-        "reply-to",
-        "to",
-        "cc",
-        "bcc",
-        "resent-from",
-        "resent-sender",
-        "resent-to",
-        "resent-cc",
-        "resent-bcc",
-        "comments",
-        "keywords",
-        "thread-topic",
-    ],
-)
+_HEADER = re.compile(r"subject|(?:resent-)?(?:from|sender|to|cc|bcc)|reply-to|comments|keywords|thread-topic")
 _TEXT_SUFFIX = re.compile(r"\.(txt|text|csv|tsv|md|log|json|xml|yaml|yml|vcf|html?|ics|eml)\Z", re.IGNORECASE)
 _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/ics", "application/x-yaml", "application/rtf"})
+_CALENDAR_TYPES = frozenset({"text/calendar", "application/ics"})
 _TYPE_OF_SUFFIX = {"htm": "text/html", "html": "text/html", "ics": "text/calendar", "eml": "message/rfc822"}
 
 
@@ -153,7 +139,10 @@ def _texts(data: bytes) -> Iterator[str]:
 def _message(region: _Region, budget: _Budget) -> Iterator[str]:
     """A whole message: its own headers, then its body."""
     fields, body = _headers(region)
-    yield from (decode_words(value) for name, value in fields.every if name in _HEADERS)
+    yield from (decode_words(value) for name, value in fields.every if _HEADER.fullmatch(name))
+    if fields.broken:
+        # Perhaps the empty line after the headers is missing, and the broken lines are the text.
+        yield decode_text(region.data[region.start : min(body.start, region.start + HEADER_LIMIT)])
     yield from _entity(fields, body, budget, "text/plain")
 
 
@@ -183,7 +172,7 @@ def _entity(fields: HeaderFields, body: _Region, budget: _Budget, default_type: 
             yield from _multipart(deeper, boundary, budget, "message/rfc822" if media_type == "multipart/digest" else "text/plain")
             return
         if media_type in {"message/rfc822", "message/global", "message/news"}:
-            yield from _message(_decoded(deeper, fields, budget), budget)
+            yield from _message(_decoded(deeper, fields, budget) if _encoding(fields) else deeper, budget)
             return
     if media_type.startswith(("text/", "message/", "multipart/")) or media_type in _TEXT_TYPES:
         yield _text(_decoded(body, fields, budget), media_type, parameters.get("charset", ""))
@@ -234,11 +223,17 @@ def _delimiter(data: bytes, delimiter: bytes, start: int, region: _Region) -> in
 # --- decoding one part --------------------------------------------------------------------------------------------------------------
 
 
-def _decoded(region: _Region, fields: HeaderFields, budget: _Budget) -> _Region:
-    """The part's bytes with its transfer encoding undone; unchanged, and uncopied, where it has none."""
+def _encoding(fields: HeaderFields) -> str:
+    """The transfer encoding that must be undone (RFC 2045 section 6.1); "" for none."""
     encoding = fields.first.get("content-transfer-encoding", "").strip().lower()
+    return encoding if encoding in {"base64", "quoted-printable"} else ""
+
+
+def _decoded(region: _Region, fields: HeaderFields, budget: _Budget) -> _Region:
+    """As much of the part as may be looked at, with its transfer encoding undone; never longer than the part."""
     stop = region.start + budget.take(region.stop - region.start)
-    if encoding not in {"base64", "quoted-printable"}:
+    encoding = _encoding(fields)
+    if not encoding:
         return _Region(region.data, region.start, stop, region.depth)
     raw = region.data[region.start : stop]
     plain = decode_base64(raw) if encoding == "base64" else binascii.a2b_qp(raw)
@@ -247,9 +242,9 @@ def _decoded(region: _Region, fields: HeaderFields, budget: _Budget) -> _Region:
 
 def _text(part: _Region, media_type: str, charset: str) -> str:
     raw = part.data[part.start : part.stop]
-    if media_type == "text/calendar":
+    if media_type in _CALENDAR_TYPES:
         return unescape_calendar(calendar_text(raw, charset))
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         charset = "utf-16"
     text = decode_text(raw, charset)
     return _visible(text) if media_type == "text/html" else text
@@ -270,56 +265,33 @@ def _parameters(value: str) -> tuple[str, dict[str, str]]:
     return value.partition(";")[0].strip().lower(), {name: _joined(pieces) for name, pieces in collected.items()}
 
 
+_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
 def _joined(pieces: list[tuple[int, bool, str]]) -> str:
     """One parameter from its continuations (RFC 2231 section 3), percent-encoded or not (section 4), or with encoded words."""
     pieces = sorted(pieces, key=lambda piece: piece[0])
-    if not any(extended for _, extended, _ in pieces):
-        return decode_words("".join(text for _, _, text in pieces) if pieces[-1][0] else pieces[0][2])
-    charset, _, rest = pieces[0][2].partition("'")
-    texts = [rest.partition("'")[2] if rest else pieces[0][2], *(text for _, _, text in pieces[1:])]
-    raw = b"".join(
-        unquote_to_bytes(text) if extended else text.encode("utf-8", "surrogateescape")
-        for (_, extended, _), text in zip(pieces, texts, strict=True)
-    )
-    return decode_words(decode_text(raw, charset if rest else ""))
+    charset = ""
+    _, extended, text = pieces[0]
+    if extended and text.count("'") >= 2:
+        charset, _, text = text.split("'", 2)
+    elif not pieces[-1][0] and not extended:
+        # Named once, or several times over against the rules: the first counts.
+        return decode_words(text)
+    raw = b"".join(_percent_decoded(piece, encoded=encoded) for encoded, piece in [(extended, text), *(piece[1:] for piece in pieces[1:])])
+    return decode_words(decode_text(raw, charset))
+
+
+def _percent_decoded(text: str, *, encoded: bool) -> bytes:
+    raw = text.encode("utf-8", "surrogateescape")
+    return _PERCENT.sub(lambda match: bytes.fromhex(match[1].decode()), raw) if encoded else raw
 
 
 # --- HTML ---------------------------------------------------------------------------------------------------------------------------
 
-_TAG_NAME = re.compile(r"/?([a-z][a-z0-9]{0,15})")
-_INLINE = frozenset(
-    [
-        "a",
-        "abbr",
-        "b",
-        "bdi",
-        "bdo",
-        "cite",
-        "code",
-        "del",
-        "dfn",
-        "em",
-        "font",
-        "i",
-        "ins",
-        "kbd",
-        "mark",
-        "o",
-        "q",
-        "s",
-        "samp",
-        "small",
-        "span",
-        "strike",
-        "strong",
-        "sub",
-        "sup",
-        "tt",
-        "u",
-        "var",
-        "wbr",
-    ]
-)
+_MARKUP = re.compile(r"<(?:(!--)|[!?]|(/?)([a-z][a-z0-9]{0,15}))")
+_INLINE = re.compile(r"a|abbr|b|bd[io]|cite|code|del|dfn|em|font|i|ins|kbd|mark|o|q|s|samp|small|span|strike|strong|su[bp]|tt|u|var|wbr")
+"""Elements that do not end a word; any other stands for a space."""
 _HIDDEN = frozenset({"script", "style"})
 _HUGE_NUMBER = re.compile(r"&#x?[0-9a-f]{9,}+;?")
 
@@ -333,41 +305,30 @@ def _visible(source: str) -> str:
     shown: list[str] = []
     absent: set[str] = set()
     at = 0
-    while True:
-        tag = folded.find("<", at)
-        if tag < 0:
-            shown.append(folded[at:])
-            break
-        shown.append(folded[at:tag])
-        at, text = _after_markup(folded, tag, absent)
+    while markup := _MARKUP.search(folded, at):
+        shown.append(folded[at : markup.start()])
+        at, text = _after_markup(folded, markup, absent)
         shown.append(text)
+    shown.append(folded[at:])
     # Python refuses to read decimal numbers of thousands of digits, and no character has a number of nine.
     return html.unescape(_HUGE_NUMBER.sub(" ", "".join(shown)))
 
 
-def _after_markup(folded: str, at: int, absent: set[str]) -> tuple[int, str]:
-    """Where text goes on behind the markup at `at`, and what stands in its place."""
-    if folded.startswith("<!--", at):
-        return _after(folded, "-->", at + 4, absent) or at + 4, ""
-    name = _TAG_NAME.match(folded, at + 1)
-    if name is None and not folded.startswith(("<!", "<?"), at):
-        return at + 1, "<"
-    end = _after(folded, ">", at, absent)
-    if end is None:
-        return at + 1, " "
-    if name is None:
-        return end, ""
-    if name[1] in _HIDDEN and folded[at + 1] != "/":
-        end = _after(folded, f"</{name[1]}", end, absent) or end
-        return end, " "
-    return end, "" if name[1] in _INLINE else " "
+def _after_markup(folded: str, markup: re.Match[str], absent: set[str]) -> tuple[int, str]:
+    """Where text goes on behind the markup, and what stands in its place. Markup that nothing ends loses only its first characters."""
+    comment, slash, name = markup.groups()
+    end = _after(folded, "-->" if comment else ">", markup.end(), absent)
+    if end is None or name is None:
+        return end or markup.end(), ""
+    if name in _HIDDEN and not slash:
+        close = f"</{name}"
+        return (_after(folded, close, end, absent) or end + len(close)) - len(close), " "
+    return end, "" if _INLINE.fullmatch(name) else " "
 
 
 def _after(folded: str, mark: str, start: int, absent: set[str]) -> int | None:
     """The place behind the next such mark; None where there is no more of them."""
-    if mark in absent:
-        return None
-    found = folded.find(mark, start)
+    found = -1 if mark in absent else folded.find(mark, start)
     if found < 0:
         absent.add(mark)
         return None
