@@ -64,8 +64,19 @@ def test_the_check_value_tells_seals_apart_and_is_no_key() -> None:
 
 def backup() -> KeyBackup:
     version = BackedUpVersion(
-        "0" * 32, "RSA", 2_048, "", ["wrapKey"], True, None, 5, 1, 2, {"team": "ü"}, BackedUpVersion.encode_private(b"pkcs8")
-    )  # noqa: FBT003
+        version="0" * 32,
+        kty="RSA",
+        size=2_048,
+        curve="",
+        key_ops=["wrapKey"],
+        enabled=True,
+        not_before=None,
+        expires=5,
+        created=1,
+        updated=2,
+        tags={"team": "ü"},
+        pkcs8=BackedUpVersion.encode_private(b"pkcs8"),
+    )
     return KeyBackup("tenant", "subscription", "Europe", "Root", 1, [version])
 
 

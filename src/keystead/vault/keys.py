@@ -263,7 +263,8 @@ def update(vault: VaultServices, call: Call, request: KeyUpdate) -> KeyView:
         _check_dates(version.not_before, version.expires)
         return version
 
-    note = ", ".join(name for name in ("ops", "not_before", "expires", "tags") if getattr(request, name) not in {None, msgspec.UNSET})
+    given = {"ops": request.ops, "not_before": request.not_before, "expires": request.expires, "tags": request.tags}
+    note = ", ".join(name for name, value in given.items() if value is not None and value is not msgspec.UNSET)
 
     def wanted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
         return [find_key(tx, found, request.name, request.version, now)]

@@ -41,7 +41,19 @@ _KEY_FIELDS = len(_KEY.selected_columns)
 _KEY_VERSION: Select[Any] = select(
     *_KEY.selected_columns,
     *tables.vault_key_version.c[
-        "version", "ordinal", "kty", "size", "curve", "key_ops", "enabled", "not_before", "expires", "created", "updated", "tags"
+        "version",
+        "ordinal",
+        "kty",
+        "size",
+        "curve",
+        "key_ops",
+        "enabled",
+        "not_before",
+        "expires",
+        "created",
+        "updated",
+        "tags",
+        "public_key",
     ],
 ).join(
     tables.vault_key_version,
