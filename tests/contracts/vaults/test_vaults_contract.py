@@ -67,7 +67,7 @@ def test_tells_the_facts_of_a_key(world: World, service: Vaults) -> None:
     assert facts.key_ops >= {"wrapKey", "unwrapKey"}
     assert (facts.not_before, facts.expires, facts.region, facts.tenant_id) == (None, None, "westeurope", TENANT)
     assert facts.recovery_level == "Recoverable+ProtectedSubscription"
-    assert facts.permissions == {"get", "wrapKey", "unwrapKey"}
+    assert facts.permissions == frozenset({"get", "wrapKey", "unwrapKey"})
     assert facts.subscription is not None
     assert (facts.subscription.kind, facts.subscription.protection, facts.subscription.state) == ("paid", "Registered", "Enabled")
     assert service.subscription_facts(TENANT, "contoso ea 1") == facts.subscription
@@ -77,7 +77,7 @@ def test_tells_the_facts_of_a_key(world: World, service: Vaults) -> None:
 def test_facts_show_what_is_missing_and_fail_for_what_is_not_there(world: World, service: Vaults) -> None:
     key = world.ready()
     access.revoke(world.vault, world.call(), t.AccessRevoke(vault=V, principal="mail", permissions=["get", "wrapKey"]))
-    assert service.key_facts(TENANT, "mail", key.id).permissions == {"unwrapKey"}
+    assert service.key_facts(TENANT, "mail", key.id).permissions == frozenset({"unwrapKey"})
     assert service.key_facts(TENANT, "files", key.id).permissions == frozenset()
     assert outcome(lambda: service.key_facts(TENANT, "mail", f"https://contosovault1{SUFFIX}/keys/none")) == (DENIED, "key-not-found")
     assert outcome(lambda: service.key_facts(TENANT, "mail", f"https://contosovault9{SUFFIX}/keys/root")) == (DENIED, "vault-not-found")
