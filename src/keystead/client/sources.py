@@ -18,7 +18,6 @@ import re
 import stat
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import InvalidRequest, NotFound
@@ -26,6 +25,7 @@ from keystead.core.stores.mbox import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CHUNK = 1024 * 1024
 """Bytes of an mbox file read at a time."""
@@ -94,7 +94,8 @@ class Source:
         path: as given.
         kind: what was found there.
         total_bytes: of all files that hold items, for progress: items together are that, less mbox separators.
-        skipped: entries of the tree that are not imported: files of other kinds, links that leave the tree, linked folders, devices.
+        skipped: entries of the tree that are not imported: files of other kinds, dot files and dot folders,
+            links that leave the tree, linked folders, devices.
     """
 
     path: Path
@@ -183,12 +184,13 @@ def _detect(path: Path) -> SourceKind:
         return SourceKind.MAILDIR if _is_maildir(path) else SourceKind.FOLDER
     if not stat.S_ISREG(mode):
         raise InvalidRequest("source_not_mail", f"{str(path)!r} is a device or pipe, not a file", _NO_MAIL_MEND)
-    return _KIND_OF_SUFFIX.get(path.suffix.lower()) or _kind_by_content(path)
-
-
-def _kind_by_content(path: Path) -> SourceKind:
-    """For a single file whose name does not tell."""
+    # Read before the suffix is asked, so that a file nobody may read is refused here and not in the middle of the import.
     head = _peek(path)
+    return _KIND_OF_SUFFIX.get(path.suffix.lower()) or _kind_by_content(path, head)
+
+
+def _kind_by_content(path: Path, head: bytes) -> SourceKind:
+    """For a single file whose name does not tell."""
     if head.startswith(b"From "):
         return SourceKind.MBOX
     if _CALENDAR_START.match(head):
@@ -207,8 +209,12 @@ def _peek(path: Path) -> bytes:
 
 
 def _is_maildir(folder: Path) -> bool:
-    """It has `cur`, and `new` or `tmp`: archives often lose empty folders."""
-    return (folder / "cur").is_dir() and any((folder / other).is_dir() for other in ("new", "tmp"))
+    """It has `cur`, and `new` or `tmp`: archives often lose empty folders. Links do not count, they may lead out of the tree."""
+    return _is_own_folder(folder / "cur") and any(_is_own_folder(folder / other) for other in ("new", "tmp"))
+
+
+def _is_own_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 # --- walking ------------------------------------------------------------------------------------------------------------------------
@@ -216,11 +222,16 @@ def _is_maildir(folder: Path) -> bool:
 
 def _files(root: Path, kind: SourceKind) -> Iterator[_File | _Skipped]:
     """Every file of the source that holds items, in a stable order, and what is passed over."""
-    if kind in {SourceKind.FOLDER, SourceKind.MAILDIR}:
-        real = root.resolve()
-        yield from _folder(_Tree(root, real), root, "")
-    else:
-        yield _File(root, _text(root.name), "", kind, root.stat().st_size)
+    if kind not in {SourceKind.FOLDER, SourceKind.MAILDIR}:
+        yield _File(root, _text(root.name), "", kind, _size(root))
+        return
+    tree = _Tree(root, root.resolve())
+    waiting = [(root, "")]
+    while waiting:
+        folder, label = waiting.pop()
+        yield from _files_of(tree, folder, label)
+        # The first by name is taken next, with all below it.
+        waiting += reversed(_below(folder, label))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,34 +245,51 @@ class _Tree:
         return _text(path.relative_to(self.root).as_posix())
 
     def file(self, path: Path) -> Path | None:
-        """The regular file at the path, links resolved; None where it leaves the tree, dangles or is no file."""
+        """The regular file at the path, a link resolved; None where it leaves the tree, dangles or is no file.
+
+        Linked folders are never entered, so only the last step of a path can be a link.
+
+        Raises:
+            InvalidRequest: `source_changed`: it was there a moment ago.
+        """
+        if not path.is_symlink():
+            return path if stat.S_ISREG(_stat(path).st_mode) else None
         try:
             real = path.resolve(strict=True)
-            inside = real.is_relative_to(self.real) and stat.S_ISREG(real.stat().st_mode)
         except (OSError, RuntimeError):
             # A link to nothing, or to itself.
             return None
-        return real if inside else None
+        return real if real.is_relative_to(self.real) and stat.S_ISREG(_stat(real).st_mode) else None
 
 
-def _folder(tree: _Tree, folder: Path, label: str) -> Iterator[_File | _Skipped]:
-    """One folder and those below it: a Maildir's messages, or files by suffix, then subfolders by name."""
-    maildir = _is_maildir(folder)
-    if maildir:
+def _files_of(tree: _Tree, folder: Path, label: str) -> Iterator[_File | _Skipped]:
+    """The files of one folder: a Maildir's messages, or else files by suffix."""
+    if _is_maildir(folder):
         yield from _maildir_messages(tree, folder, label)
-    below: list[str] = []
+        return
     for entry in _entries(folder):
         path = folder / entry.name
-        if entry.is_dir(follow_symlinks=False):
-            if not (maildir and entry.name in {"cur", "new", "tmp"}):
-                below.append(entry.name)
-        elif path.is_dir():
-            yield _Skipped(path)
-        elif not maildir:
+        if not entry.is_dir(follow_symlinks=False):
             yield _plain_file(tree, path, label)
-    for name in below:
-        path = folder / name
-        yield from _folder(tree, path, _join(label, *_subfolder(name, dotted=maildir and _is_maildir(path))))
+        elif _is_hidden(path):
+            yield _Skipped(path)
+
+
+def _below(folder: Path, label: str) -> list[tuple[Path, str]]:
+    """The folders in one folder that are entered, and their labels."""
+    maildir = _is_maildir(folder)
+    found: list[tuple[Path, str]] = []
+    for entry in _entries(folder):
+        path = folder / entry.name
+        if not entry.is_dir(follow_symlinks=False) or _is_hidden(path) or (maildir and entry.name in {"cur", "new", "tmp"}):
+            continue
+        found.append((path, _join(label, *_levels(entry.name, dotted=maildir))))
+    return found
+
+
+def _is_hidden(folder: Path) -> bool:
+    """A dot folder: programs keep indexes and histories there, unless it is a Maildir."""
+    return folder.name.startswith(".") and not _is_maildir(folder)
 
 
 def _maildir_messages(tree: _Tree, folder: Path, label: str) -> Iterator[_File | _Skipped]:
@@ -305,7 +333,7 @@ def _join(label: str, *names: str) -> str:
 _MUTF7 = re.compile(r"&([A-Za-z0-9+,]*)-")
 
 
-def _subfolder(name: str, *, dotted: bool) -> list[str]:
+def _levels(name: str, *, dotted: bool) -> list[str]:
     """Folder names that a directory's name stands for: `.Projects.North` is two levels in Maildir++, `Archive.sbd` is Thunderbird's `Archive`."""
     if dotted and name.startswith("."):
         return [_modified_utf7(level) for level in _text(name).split(".") if level]
@@ -352,8 +380,12 @@ def _opened(path: Path) -> io.FileIO:
 
 
 def _size(path: Path) -> int:
+    return _stat(path).st_size
+
+
+def _stat(path: Path) -> os.stat_result:
     try:
-        return path.stat().st_size
+        return path.stat()
     except OSError:
         raise _changed(path) from None
 
