@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
 from keystead.adapters.sql import vault_schema as tables
 from keystead.adapters.sql.engine import reading, sqlite_engine, writing
@@ -65,6 +65,23 @@ _HIGHEST = (
     .correlate(tables.vault_key)
     .scalar_subquery()
 )
+
+# What every wrapKey and unwrapKey asks, put together once: building such a statement costs as much as running it.
+_VAULT_OF_ANYONE = _VAULT.where(tables.vault.c.name_lower == bindparam("name"))
+_VAULT_BY_NAME = _VAULT_OF_ANYONE.where(tables.vault.c.tenant_id == bindparam("tenant"))
+_HELD = select(tables.vault_access.c.permissions, tables.vault_access.c.contributor).where(
+    tables.vault_access.c.tenant_id == bindparam("tenant"),
+    tables.vault_access.c.vault_id == bindparam("vault"),
+    tables.vault_access.c.principal_kind == bindparam("kind"),
+    tables.vault_access.c.principal == bindparam("principal"),
+)
+_VERSION_OF_KEY = _KEY_VERSION.where(
+    tables.vault_key.c.tenant_id == bindparam("tenant"),
+    tables.vault_key.c.vault_id == bindparam("vault"),
+    tables.vault_key.c.name_lower == bindparam("name"),
+)
+_CURRENT_VERSION = _VERSION_OF_KEY.where(tables.vault_key_version.c.ordinal == _HIGHEST)
+_NAMED_VERSION = _VERSION_OF_KEY.where(tables.vault_key_version.c.version == bindparam("version"))
 _ADD_LOG = insert(tables.vault_log)
 _LOG_FIELDS = tuple(name for name in tables.vault_log.c.keys() if name != "id")  # noqa: SIM118 - a column collection iterates over columns
 
@@ -116,11 +133,11 @@ class SqlVaultTransaction:
 
     def vault(self, tenant_id: str, name: str) -> Vault | None:
         """See the port."""
-        return self._one_vault(_VAULT.where(tables.vault.c.tenant_id == tenant_id, tables.vault.c.name_lower == name.lower()))
+        return self._one_vault(_VAULT_BY_NAME, {"tenant": tenant_id, "name": name.lower()})
 
     def vault_of_anyone(self, name: str) -> Vault | None:
         """See the port."""
-        return self._one_vault(_VAULT.where(tables.vault.c.name_lower == name.lower()))
+        return self._one_vault(_VAULT_OF_ANYONE, {"name": name.lower()})
 
     def vaults(self, tenant_id: str) -> list[Vault]:
         """See the port."""
@@ -170,12 +187,7 @@ class SqlVaultTransaction:
     def held(self, tenant_id: str, vault_id: str, principal: VaultPrincipal) -> Held:
         """See the port."""
         row = self._connection.execute(
-            select(tables.vault_access.c.permissions, tables.vault_access.c.contributor).where(
-                tables.vault_access.c.tenant_id == tenant_id,
-                tables.vault_access.c.vault_id == vault_id,
-                tables.vault_access.c.principal_kind == principal.kind,
-                tables.vault_access.c.principal == principal.name,
-            )
+            _HELD, {"tenant": tenant_id, "vault": vault_id, "kind": principal.kind, "principal": principal.name}
         ).first()
         return Held() if row is None else _held(row.permissions, row.contributor)
 
@@ -245,10 +257,11 @@ class SqlVaultTransaction:
 
     def key_version(self, tenant_id: str, vault_id: str, name: str, version: str | None) -> KeyVersion | None:
         """See the port."""
-        wanted = (
-            tables.vault_key_version.c.ordinal == _HIGHEST if version is None else tables.vault_key_version.c.version == version.lower()
-        )
-        row = self._connection.execute(_KEY_VERSION.where(_named(tenant_id, vault_id, name), wanted)).first()
+        place = {"tenant": tenant_id, "vault": vault_id, "name": name.lower()}
+        if version is None:
+            row = self._connection.execute(_CURRENT_VERSION, place).first()
+        else:
+            row = self._connection.execute(_NAMED_VERSION, {**place, "version": version.lower()}).first()
         return None if row is None else _key_version(row)
 
     def key_versions(self, tenant_id: str, vault_id: str, name: str) -> list[KeyVersion]:
@@ -325,8 +338,8 @@ class SqlVaultTransaction:
         """See the port."""
         self._connection.execute(_ADD_LOG, {name: getattr(record, name) for name in _LOG_FIELDS})
 
-    def _one_vault(self, query: Select[Any]) -> Vault | None:
-        row = self._connection.execute(query).first()
+    def _one_vault(self, query: Select[Any], place: dict[str, str]) -> Vault | None:
+        row = self._connection.execute(query, place).first()
         return None if row is None else _vault(row)
 
     def _versions(self, query: Select[Any]) -> list[KeyVersion]:

@@ -5,11 +5,14 @@ Without the version it is the base identifier, which means the current version. 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from keystead.core.errors import InvalidRequest
-from keystead.core.ids import KEY_NAME, KEY_VERSION, VAULT_NAME
+from keystead.core.ids import KEY_NAME, VAULT_NAME
+
+_IDENTIFIER = re.compile(r"https://(?P<host>[^/?#@:]+)/keys/(?P<name>[^/?#]+)(?:/(?P<version>[0-9a-f]{32}))?", re.IGNORECASE | re.ASCII)
+"""The only form; names are checked by their own rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +66,13 @@ def parse_key_uri(text: str, suffix: str) -> KeyUri:
     Raises:
         InvalidRequest: `key_uri_invalid`: anything but exactly such an identifier; ports, queries and user names are refused.
     """
-    invalid = InvalidRequest(
+    found = _IDENTIFIER.fullmatch(text)
+    if found is not None and found["host"].lower().endswith(suffix.lower()):
+        vault, name, version = found["host"].lower()[: -len(suffix)], found["name"], found["version"]
+        if VAULT_NAME.fullmatch(vault) and KEY_NAME.fullmatch(name):
+            return KeyUri(vault, name, version and version.lower())
+    raise InvalidRequest(
         "key_uri_invalid",
         f"{text[:300]!r} is not a key identifier",
         f"give https://VAULT{suffix}/keys/NAME or https://VAULT{suffix}/keys/NAME/VERSION",
     )
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        raise invalid from None
-    host = parts.netloc.lower()
-    segments = parts.path.split("/")
-    if parts.scheme.lower() != "https" or parts.query or parts.fragment or not host.endswith(suffix.lower()) or len(segments) not in {3, 4}:
-        raise invalid
-    vault = host[: -len(suffix)]
-    name, version = segments[2], segments[3].lower() if len(segments) == 4 else None
-    named = segments[0] == "" and segments[1].lower() == "keys" and VAULT_NAME.fullmatch(vault) and KEY_NAME.fullmatch(name)
-    if not named or (version is not None and not KEY_VERSION.fullmatch(version)):
-        raise invalid
-    return KeyUri(vault, name, version)
