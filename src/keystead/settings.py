@@ -36,11 +36,20 @@ def read_settings(folder: Path, environment: Mapping[str, str], stored: Mapping[
     layers: list[tuple[str, Mapping[str, str]]] = []
     if file.exists():
         try:
-            layers.append((FILE, {name: str(value) for name, value in msgspec.json.decode(file.read_bytes(), type=dict[str, bool | int | str]).items()}))
+            layers.append(
+                (
+                    FILE,
+                    {name: str(value) for name, value in msgspec.json.decode(file.read_bytes(), type=dict[str, bool | int | str]).items()},
+                )
+            )
         except msgspec.DecodeError as error:
-            raise InvalidRequest("settings_file_invalid", f"{FILE} of the home is not a JSON object of settings: {error}", "mend or remove it") from error
+            raise InvalidRequest(
+                "settings_file_invalid", f"{FILE} of the home is not a JSON object of settings: {error}", "mend or remove it"
+            ) from error
     names = {field.name for field in fields(Settings)}
-    layers.append(("environment", {name: environment[ENVIRONMENT + name.upper()] for name in names if ENVIRONMENT + name.upper() in environment}))
+    layers.append(
+        ("environment", {name: environment[ENVIRONMENT + name.upper()] for name in names if ENVIRONMENT + name.upper() in environment})
+    )
     layers.append(("settings set", stored))
     for source, layer in layers:
         for name, text in layer.items():

@@ -149,7 +149,9 @@ def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
     except msgspec.DecodeError as error:
         raise IntegrityFailure("home_damaged", f"{file} is not readable: {error}", "restore it from a backup") from error
     if described.version != FORMAT:
-        raise InvalidRequest("home_version", f"the home has version {described.version}; this program knows {FORMAT}", "use the version that made it")
+        raise InvalidRequest(
+            "home_version", f"the home has version {described.version}; this program knows {FORMAT}", "use the version that made it"
+        )
     return _open(path, described, os.environ if environment is None else environment)
 
 
@@ -209,9 +211,15 @@ def _seal(path: Path) -> SecretKey:
     try:
         material = path.read_bytes()
     except OSError as error:
-        raise IntegrityFailure("seal_missing", f"the seal {path.name} of the home cannot be read: {error.strerror}", "restore the seals folder from a backup") from error
+        raise IntegrityFailure(
+            "seal_missing", f"the seal {path.name} of the home cannot be read: {error.strerror}", "restore the seals folder from a backup"
+        ) from error
     if len(material) != KEY_BYTES:
-        raise IntegrityFailure("seal_damaged", f"the seal {path.name} of the home has {len(material)} bytes, not {KEY_BYTES}", "restore the seals folder from a backup")
+        raise IntegrityFailure(
+            "seal_damaged",
+            f"the seal {path.name} of the home has {len(material)} bytes, not {KEY_BYTES}",
+            "restore the seals folder from a backup",
+        )
     return SecretKey(material)
 
 

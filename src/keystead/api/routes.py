@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from keystead.api.types import vaults
-from keystead.api.types.base import Empty
-
 from keystead.api.call import Content
-from keystead.api.types import mailboxes, policies, tenants, watching
+from keystead.api.types import mailboxes, policies, tenants, vaults, watching
 from keystead.api.types.base import Empty
 
 if TYPE_CHECKING:

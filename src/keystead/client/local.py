@@ -23,7 +23,9 @@ class LocalTransport:
         close: closes the stores.
     """
 
-    def __init__(self, dispatcher: Dispatcher, principal: Callable[[], Principal], push: Callable[[str], None], close: Callable[[], None]) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, principal: Callable[[], Principal], push: Callable[[str], None], close: Callable[[], None]
+    ) -> None:
         self._dispatcher = dispatcher
         self._principal = principal
         self._push = push

@@ -332,6 +332,10 @@ class JobRows(Protocol):
         """Of the jobs another one started: how many are unfinished, their units done, their units in all."""
         ...
 
+    def troubled(self, parent_id: str) -> Job | None:
+        """Of the jobs another one started, one that failed or fails again and again, if there is any."""
+        ...
+
     def running_owners(self) -> list[str]:
         """Who holds leases."""
         ...

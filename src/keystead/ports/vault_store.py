@@ -48,6 +48,8 @@ class Vault:
     resource_group: str
     region: str
     sku: str
+    rbac: bool
+    """Whether key permissions are given by role instead of by list (R-044)."""
     purge_protection: bool
     retention_days: int
     created: int
@@ -221,8 +223,8 @@ class VaultWriter(VaultReader, Protocol):
         """Set what a principal holds; an entry that holds nothing is removed."""
         ...
 
-    def drop_contributors(self, tenant_id: str, vault_id: str) -> None:
-        """Take the contributor role from everyone (R-057)."""
+    def drop_roles(self, tenant_id: str, vault_id: str) -> None:
+        """Take all role assignments back, the contributor right included (R-057)."""
         ...
 
     def add_key(self, key: Key) -> None:

@@ -11,6 +11,7 @@ from keystead.core.ids import new_id
 if TYPE_CHECKING:
     from keystead.api.call import Call
     from keystead.core.access.principal import Principal
+    from keystead.core.errors import KeysteadError
     from keystead.ports.tx import Tx
     from keystead.services.context import Services
 
@@ -93,6 +94,31 @@ def record_system(
             parameters=parameters,
         )
     )
+
+
+class LogAndDirectory:
+    """What the dispatcher asks before and after a use case: implements `api.dispatch.Directory`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def tenant_id(self, reference: str) -> str | None:
+        """The tenant of a name, domain or id."""
+        with self._services.db.read() as tx:
+            tenant = tx.tenants.find(reference)
+        return tenant.id if tenant else None
+
+    def refused(self, call: Call, error: KeysteadError) -> None:
+        """Record a refusal or an integrity failure, in the log of the tenant the call was about."""
+        with self._services.db.write() as tx:
+            record(
+                self._services,
+                tx,
+                call,
+                call.tenant_id,
+                (("Route", call.route), ("Code", error.code), ("Detail", error.detail)),
+                result="Failed",
+            )
 
 
 def _user_type(principal: Principal) -> UserType:

@@ -21,15 +21,15 @@ from keystead.api.types.policies import (
     ValidationView,
 )
 from keystead.core.access.principal import Role
-from keystead.core.errors import ChecksFailed, Conflict, FailedCheck, Forbidden, InvalidRequest, NotFound
+from keystead.core.errors import ChecksFailed, Conflict, FailedCheck, Forbidden, NotFound
 from keystead.core.ids import new_id, policy_name
 from keystead.core.keys.decide import health
+from keystead.core.keys.key_uri import split_key_uri
 from keystead.core.keys.outcome import OutcomeClass
 from keystead.core.policies.checks import CheckedKey, check_keys
 from keystead.core.policies.policy import CUSTOMER_ROLES, MAX_PER_TENANT, CopyRole, Policy, PolicyCopy, PolicyVersion, Workload
 from keystead.core.tenancy import APPLICATIONS
 from keystead.core.vaults.regions import paired_region
-from keystead.core.keys.key_uri import split_key_uri
 from keystead.ports.keystore import Compartment
 from keystead.ports.vaults import VaultFailure
 from keystead.services.auditing import record

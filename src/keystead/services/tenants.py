@@ -292,7 +292,6 @@ def _require_own_domain(tx: Tx, tenant_id: str, upn: str) -> None:
 
 def _record_for(services: Services, tx: Tx, call: Call, tenant_id: str, object_id: str, parameters: tuple[tuple[str, str], ...]) -> None:
     """A record in the log of a tenant the call itself is not about."""
-
     record(services, tx, replace(call, tenant_id=tenant_id), object_id, parameters)
 
 

@@ -166,12 +166,21 @@ class SqlJobRows:
         ).one()
         return int(row[0]), int(row[1]), int(row[2])
 
+    def troubled(self, parent_id: str) -> Job | None:
+        query = (
+            select(jobs).where(jobs.c.parent_id == parent_id, jobs.c.error != "").order_by(jobs.c.state == JobState.QUEUED.value).limit(1)
+        )
+        row = self._connection.execute(query).first()
+        return _job(row) if row else None
+
     def running_owners(self) -> list[str]:
         query = select(jobs.c.lease_owner).where(jobs.c.state == JobState.RUNNING.value, jobs.c.lease_until > 0).distinct()
         return list(self._connection.execute(query).scalars())
 
     def release(self, owner: str) -> None:
-        self._connection.execute(update(jobs).where(jobs.c.lease_owner == owner, jobs.c.state == JobState.RUNNING.value).values(lease_until=0))
+        self._connection.execute(
+            update(jobs).where(jobs.c.lease_owner == owner, jobs.c.state == JobState.RUNNING.value).values(lease_until=0)
+        )
 
     def exists(self, kind: str, subject_id: str) -> bool:
         query = select(jobs.c.id).where(jobs.c.subject_id == subject_id, jobs.c.kind == kind, jobs.c.state.in_(_UNFINISHED)).limit(1)

@@ -1,6 +1,5 @@
 """Mailboxes and items."""
 
-from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -111,7 +110,7 @@ class ImportItem(Request, frozen=True):
     """One item.
 
     `position`: where it stood in the source, from 1. `ordinal`: which of several equal items of the source this is, from 1, so that
-    importing again adds nothing and two equal messages stay two.
+    importing again adds nothing and two equal messages stay two. `malformed`: what the reader of the source found wrong with it, if anything.
     """
 
     position: int
@@ -119,6 +118,7 @@ class ImportItem(Request, frozen=True):
     folder: str
     data: bytes
     ics: bool = False
+    malformed: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class ImportBatch(Request, frozen=True):
@@ -136,6 +136,7 @@ class ImportLarge(Request, frozen=True):
     ordinal: int
     folder: str
     ics: bool = False
+    malformed: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class MalformedItem(Response, frozen=True):

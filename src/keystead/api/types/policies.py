@@ -1,6 +1,5 @@
 """Data encryption policies."""
 
-from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal

@@ -1,6 +1,5 @@
 """Tenants, people, tokens."""
 
-from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal

@@ -39,13 +39,17 @@ class SubscriptionView(Response, frozen=True):
 
 
 class VaultCreate(Request, frozen=True):
-    """Create a vault. The resource group has the subscription's name where none is given; retention cannot be changed later (R-046)."""
+    """Create a vault. The resource group has the subscription's name where none is given; retention cannot be changed later (R-046).
+
+    `rbac`: key permissions are given by role instead of by list (R-044).
+    """
 
     name: str
     subscription: str
     region: str
     sku: str = "standard"
     resource_group: str | None = None
+    rbac: bool = False
     purge_protection: bool = False
     retention_days: int = 90
 
@@ -68,6 +72,7 @@ class VaultView(Response, frozen=True):
     region: str
     geography: str
     sku: str
+    rbac: bool
     soft_delete: bool
     purge_protection: bool
     retention_days: int
@@ -133,33 +138,37 @@ class VaultLogEntry(Response, frozen=True):
 class AccessGrant(Request, frozen=True):
     """Give a principal more key permissions on a vault: a person by `upn`, or an application (mail, files, tenant) by `principal`.
 
-    `contributor` gives the right to change the vault and its access policy, which is no key permission (R-013).
+    In a vault of the role-based model `roles` (crypto-officer, crypto-user, crypto-service-encryption-user) take the place of
+    `permissions`. `contributor` gives the right to change the vault and its access policy, which is no key permission (R-013).
     """
 
     vault: str
     upn: str | None = None
     principal: str | None = None
     permissions: list[str] = msgspec.field(default_factory=list)
+    roles: list[str] = msgspec.field(default_factory=list)
     contributor: bool = False
 
 
 class AccessRevoke(Request, frozen=True):
-    """Take key permissions from a principal; all of them, the contributor right included, where none are named (R-040)."""
+    """Take key permissions or roles from a principal; all it holds, the contributor right included, where none are named (R-040)."""
 
     vault: str
     upn: str | None = None
     principal: str | None = None
     permissions: list[str] | None = None
+    roles: list[str] | None = None
 
 
 class AccessView(Response, frozen=True):
-    """What one principal holds on a vault. `kind`: person or application."""
+    """What one principal holds on a vault, `permissions` by name or by role. `kind`: person or application."""
 
     vault: str
     kind: str
     principal: str
     application_id: str | None
     permissions: list[str]
+    roles: list[str]
     contributor: bool
 
 

@@ -1,6 +1,5 @@
 """Jobs, audit records, alerts, settings, the home."""
 
-from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Literal

@@ -6,7 +6,6 @@ know; every parameter of the act is listed as a name and a value.
 
 from __future__ import annotations
 
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING

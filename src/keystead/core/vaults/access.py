@@ -46,6 +46,32 @@ ADMINISTRATOR_PERMISSIONS = frozenset(
 )
 """What a key vault administrator holds by default: no delete, no purge (R-011, R-012)."""
 
+
+class KeyRole(StrEnum):
+    """Roles of the role-based model, the alternative to permission lists (R-044, requirements 2.5)."""
+
+    CRYPTO_OFFICER = "crypto-officer"
+    CRYPTO_USER = "crypto-user"
+    CRYPTO_SERVICE_ENCRYPTION_USER = "crypto-service-encryption-user"
+
+
+_SERVICE_PERMISSIONS = frozenset({Permission.GET, Permission.WRAP_KEY, Permission.UNWRAP_KEY})
+_USER_PERMISSIONS = _SERVICE_PERMISSIONS | {
+    Permission.LIST,
+    Permission.UPDATE,
+    Permission.BACKUP,
+    Permission.ENCRYPT,
+    Permission.DECRYPT,
+    Permission.SIGN,
+    Permission.VERIFY,
+}
+ROLE_PERMISSIONS = {
+    KeyRole.CRYPTO_OFFICER: frozenset(Permission),
+    KeyRole.CRYPTO_USER: _USER_PERMISSIONS,
+    KeyRole.CRYPTO_SERVICE_ENCRYPTION_USER: _SERVICE_PERMISSIONS,
+}
+"""What each role holds; like every permission, a role is held only by whom it was given to."""
+
 APPLICATION_IDS = {
     "mail": "00000002-0000-0ff1-ce00-000000000000",
     "files": "00000003-0000-0ff1-ce00-000000000000",
@@ -80,10 +106,16 @@ class VaultPrincipal:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one principal holds on one vault."""
+    """What one principal holds on one vault: key permissions, or roles in a vault of the role-based model, and the contributor right."""
 
     permissions: frozenset[Permission] = frozenset()
     contributor: bool = False
+    roles: frozenset[KeyRole] = frozenset()
+
+    @property
+    def effective(self) -> frozenset[Permission]:
+        """All key permissions held, by name or by role."""
+        return self.permissions.union(*(ROLE_PERMISSIONS[role] for role in self.roles))
 
 
 def person(upn: str) -> VaultPrincipal:
@@ -124,13 +156,27 @@ def permissions(names: Iterable[str]) -> frozenset[Permission]:
     return frozenset(found)
 
 
+def key_roles(names: Iterable[str]) -> frozenset[KeyRole]:
+    """The named roles, whatever their case.
+
+    Raises:
+        InvalidRequest: `key_role_unknown`.
+    """
+    try:
+        return frozenset(KeyRole(name.strip().lower()) for name in names)
+    except ValueError:
+        raise InvalidRequest(
+            "key_role_unknown", f"{', '.join(names)} names no role of a vault", f"use some of {', '.join(KeyRole)}"
+        ) from None
+
+
 def allow(held: Held, permission: Permission, principal: VaultPrincipal, vault: str) -> None:
     """Let a principal through that holds a key permission.
 
     Raises:
         Forbidden: `vault_access_denied`, naming vault, principal and permission (R-037).
     """
-    if permission not in held.permissions:
+    if permission not in held.effective:
         option = "--upn" if principal.kind is PrincipalKind.PERSON else "--principal"
         raise Forbidden(
             "vault_access_denied",

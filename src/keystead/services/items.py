@@ -1,0 +1,675 @@
+"""Items: taking them in, listing, reading, searching, deleting.
+
+Order of writes when items come in: objects first, durable, then one transaction with rows, counts and the record. A crash in between
+leaves an object no row names, which `collect-orphans` removes. Taking in is a system operation, since no content goes to a person;
+listing, reading are user operations; a search returns ids only, so it is a system operation too (design section 5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+from zstandard import ZstdCompressor, ZstdDecompressor
+
+from keystead.api.call import Content
+from keystead.api.types.base import utc
+from keystead.api.types.mailboxes import Hit, ImportResult, ItemView, MalformedItem
+from keystead.api.types.tenants import Done
+from keystead.core.access.principal import Role
+from keystead.core.errors import Conflict, Forbidden, IntegrityFailure, InvalidRequest, NotFound
+from keystead.core.formats.context import object_context
+from keystead.core.formats.pack import PackWriter
+from keystead.core.formats.sealed_object import OVERHEAD_BYTES, new_compressor, open_object, seal, seal_into
+from keystead.core.ids import new_id
+from keystead.core.keys.decide import Operation
+from keystead.core.keys.hierarchy import MailboxKeys, keyed_hash
+from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, StoredObject
+from keystead.core.stores.message import summarise
+from keystead.core.stores.searchtext import matches
+from keystead.services.auditing import record
+from keystead.services.mailboxes import ADMINS, find_mailbox, require_owner_or
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from keystead.api.call import Call, Upload
+    from keystead.api.types import mailboxes as t
+    from keystead.core.stores.message import Summary
+    from keystead.ports.tx import ItemPlace, Tx
+    from keystead.services.context import Services
+    from keystead.services.keyring import OpenPolicy
+
+SMALL_ITEM = 1024 * 1024
+"""Items up to 1 MiB lie in packs, larger ones stand alone (design section 4)."""
+PACK_BYTES = 8 * 1024 * 1024
+PART_BYTES = 4 * 1024 * 1024
+"""Plaintext of one part of a large item; parts are not compressed, so that each lies at a known place."""
+HEADER_BYTES = 256 * 1024
+"""How much of an item is looked at for its summary."""
+MAX_FOLDER = 512
+MAX_BATCH = 5_000
+ATTEMPTS = 5
+
+ITEM, SUMMARY, FOLDER_NAME = "item", "item-summary", "folder-name"
+BY_CONTENT, BY_FOLDER = "item-content", "folder-name"
+MEDIA_TYPES = {"calendar": "text/calendar", "message": "message/rfc822", "chat": "message/rfc822"}
+SEARCHERS = frozenset({Role.GLOBAL_ADMIN, Role.COMPLIANCE_ADMIN})
+
+
+class ItemSummary(msgspec.Struct, frozen=True):
+    """What is sealed beside an item, as JSON: for listings, and so that a move can hash again without reading the item."""
+
+    subject: str
+    sender: str
+    sha256: str
+    ordinal: int
+
+
+class _Moved(Exception):
+    """The mailbox changed between reading and committing; start again from its present state."""
+
+
+class _Tools(threading.local):
+    """One of each for every thread: a compressor is not for sharing, and an 8 MiB buffer is worth keeping."""
+
+    def __init__(self) -> None:
+        self.compressor: ZstdCompressor = new_compressor()
+        self.decompressor: ZstdDecompressor = ZstdDecompressor()
+        self.pack = bytearray(PACK_BYTES)
+
+
+_tools = _Tools()
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A mailbox opened for taking items in.
+
+    Attributes:
+        keys: of the version new items are sealed under.
+        live: look-up keys of all versions: during a move, items and folders may lie under either.
+    """
+
+    mailbox: Mailbox
+    keys: MailboxKeys
+    live: tuple[MailboxKeys, ...]
+    folders: dict[bytes, Folder]
+
+
+# -- taking in ----------------------------------------------------------------------------------------------------------------------
+
+
+def import_batch(services: Services, call: Call, request: t.ImportBatch) -> ImportResult:
+    """Take in small items, durable when this returns; items the mailbox has already are counted, not added (R-097)."""
+    if len(request.items) > MAX_BATCH:
+        raise InvalidRequest(
+            "batch_too_long", f"{len(request.items)} items in one batch; at most {MAX_BATCH} are taken", "send smaller batches"
+        )
+    for item in request.items:
+        if len(item.data) > SMALL_ITEM:
+            raise InvalidRequest(
+                "item_too_large", f"item {item.position} has {len(item.data)} bytes, too many for a batch", "send it by itself"
+            )
+        _check_folder(item.folder)
+    for _attempt in range(ATTEMPTS):
+        try:
+            return _import_once(services, call, request)
+        except (_Moved, Conflict):
+            continue
+    raise Conflict("mailbox_busy", f"the mailbox {request.upn} changed {ATTEMPTS} times while items came in", "try again")
+
+
+def import_large(services: Services, call: Call, request: t.ImportLarge, upload: Upload) -> ImportResult:
+    """Take in one item of any size up to the limit, with flat memory."""
+    if upload.size > services.settings.max_item_bytes:
+        limit = services.settings.max_item_bytes
+        raise InvalidRequest(
+            "item_too_large",
+            f"item {request.position} has {upload.size} bytes; at most {limit} are taken",
+            "the setting max_item_bytes decides",
+        )
+    _check_folder(request.folder)
+    target = _open_target(services, call, request.upn)
+    stored = _store_large(services, target, request, upload)
+    try:
+        with services.db.write() as tx:
+            return _commit(services, tx, call, target, [stored], [])
+    except (_Moved, Conflict) as error:
+        services.objects.delete(stored.item.object_ref)
+        raise Conflict("mailbox_busy", f"the mailbox {request.upn} changed while the item came in", "send it again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """An item as it will be committed, and the hashes it may be known by."""
+
+    item: Item
+    hashes: tuple[bytes, ...]
+    folder: str
+    position: int
+    malformed: str | None
+    object: StoredObject | None
+
+
+def _open_target(services: Services, call: Call, upn: str) -> _Target:
+    with services.db.read() as tx:
+        mailbox = find_mailbox(tx, call, upn)
+        require_owner_or(call, mailbox, ADMINS, tx)
+        wrapped = tx.mailboxes.keys(mailbox.id)
+        folders = {folder.name_hash: folder for folder in tx.mailboxes.folders(mailbox.id)}
+    opened = services.keyring.open(mailbox.policy_id, Operation.SYSTEM, request_id=call.request_id)
+    keys = {key.version: opened.mailbox_keys(mailbox.id, key.version, key.wrapped) for key in wrapped}
+    return _Target(mailbox, keys[mailbox.key_version], tuple(keys[version] for version in sorted(keys, reverse=True)), folders)
+
+
+def _import_once(services: Services, call: Call, request: t.ImportBatch) -> ImportResult:
+    target = _open_target(services, call, request.upn)
+    digests = [hashlib.sha256(item.data).digest() for item in request.items]
+    hashes = [
+        tuple(content_hash(keys, digest, item.ordinal) for keys in target.live) for item, digest in zip(request.items, digests, strict=True)
+    ]
+    with services.db.read() as tx:
+        known = tx.mailboxes.known_hashes(target.mailbox.id, [value for values in hashes for value in values])
+    stored: list[_Stored] = []
+    objects: list[StoredObject] = []
+    packing = _Packing(services, target.mailbox, target.keys)
+    for item, digest, values in zip(request.items, digests, hashes, strict=True):
+        if known.isdisjoint(values):
+            known.update(values)
+            summary = summarise(item.data[:HEADER_BYTES], ics=item.ics)
+            stored.append(packing.add(item, digest, values, summary, objects))
+    packing.finish(objects)
+    services.checkpoint("import: objects stored")
+    try:
+        with services.db.write() as tx:
+            result = _commit(services, tx, call, target, stored, objects)
+    except BaseException:
+        for written in objects:
+            services.objects.delete(written.ref)
+        raise
+    present = len(request.items) - len(stored)
+    return ImportResult(imported=result.imported, already_present=present + result.already_present, malformed=result.malformed)
+
+
+class _Packing:
+    """Fills packs with items and stores each when it is full."""
+
+    def __init__(self, services: Services, mailbox: Mailbox, keys: MailboxKeys) -> None:
+        self._services = services
+        self._mailbox = mailbox
+        self._keys = keys
+        self._writer: PackWriter | None = None
+        self._ref = ""
+        self._count = 0
+
+    def add(self, item: t.ImportItem, digest: bytes, hashes: tuple[bytes, ...], summary: Summary, objects: list[StoredObject]) -> _Stored:
+        """Seal one item into the pack under way."""
+        if self._writer is not None and not self._writer.fits(len(item.data)):
+            self._store(objects)
+        if self._writer is None:
+            mailbox = self._mailbox
+            self._ref = self._services.objects.new_ref(self._services.random)
+            self._writer = PackWriter(
+                _tools.pack,
+                self._keys.seal,
+                tenant_id=mailbox.tenant_id,
+                key_id=mailbox.id,
+                key_version=mailbox.key_version,
+                random=self._services.random,
+            )
+        item_id = new_id(self._services.random)
+        context = object_context(self._mailbox.tenant_id, ITEM, item_id, 0, last=True)
+        entry = self._writer.add(item_id, item.data, context=context, compressor=_tools.compressor)
+        self._count += 1
+        row = _row(
+            self._services,
+            self._mailbox,
+            self._keys,
+            item_id,
+            summary,
+            digest,
+            item.ordinal,
+            len(item.data),
+            hashes[0],
+            (self._ref, entry.offset, entry.length, 1),
+        )
+        return _Stored(row, hashes, item.folder, item.position, item.malformed or summary.malformed, None)
+
+    def finish(self, objects: list[StoredObject]) -> None:
+        """Store the last pack."""
+        if self._writer is not None:
+            self._store(objects)
+
+    def _store(self, objects: list[StoredObject]) -> None:
+        assert self._writer is not None
+        pack = self._writer.finish(pack_id(self._ref))
+        size = self._services.objects.put(self._ref, [pack])
+        objects.append(StoredObject(self._ref, self._mailbox.id, self._mailbox.key_version, size, self._count, large=False))
+        self._writer, self._count = None, 0
+
+
+def _store_large(services: Services, target: _Target, request: t.ImportLarge, upload: Upload) -> _Stored:
+    """Seal an item part by part into an object of its own."""
+    mailbox, item_id, ref = target.mailbox, new_id(services.random), services.objects.new_ref(services.random)
+    parts = max(1, -(-upload.size // PART_BYTES))
+    digest = hashlib.sha256()
+    first = b""
+    buffer = memoryview(bytearray(PART_BYTES + OVERHEAD_BYTES))
+
+    def sealed() -> Iterator[memoryview]:
+        nonlocal first
+        for index in range(parts):
+            data = _read_exactly(upload, min(PART_BYTES, upload.size - index * PART_BYTES), request.position)
+            digest.update(data)
+            if not index:
+                first = data[:HEADER_BYTES]
+            size = seal_into(
+                buffer,
+                target.keys.seal,
+                data,
+                key_id=mailbox.id,
+                key_version=mailbox.key_version,
+                context=object_context(mailbox.tenant_id, ITEM, item_id, index, last=index == parts - 1),
+                nonce=services.random(12),
+            )
+            yield buffer[:size]
+
+    size = services.objects.put(ref, sealed())
+    summary = summarise(first, ics=request.ics)
+    hashes = tuple(content_hash(keys, digest.digest(), request.ordinal) for keys in target.live)
+    row = _row(
+        services, mailbox, target.keys, item_id, summary, digest.digest(), request.ordinal, upload.size, hashes[0], (ref, 0, size, parts)
+    )
+    return _Stored(
+        row,
+        hashes,
+        request.folder,
+        request.position,
+        request.malformed or summary.malformed,
+        StoredObject(ref, mailbox.id, mailbox.key_version, size, 1, large=True),
+    )
+
+
+def _read_exactly(upload: Upload, length: int, position: int) -> bytes:
+    pieces: list[bytes] = []
+    left = length
+    while left:
+        piece = upload.read(left)
+        if not piece:
+            raise InvalidRequest("upload_cut_off", f"item {position} ended before its stated size", "send it again")
+        pieces.append(piece)
+        left -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _row(
+    services: Services,
+    mailbox: Mailbox,
+    keys: MailboxKeys,
+    item_id: str,
+    summary: Summary,
+    digest: bytes,
+    ordinal: int,
+    size: int,
+    known_by: bytes,
+    place: tuple[str, int, int, int],
+) -> Item:
+    sealed = seal_summary(
+        services, mailbox, keys, mailbox.key_version, item_id, ItemSummary(summary.subject, summary.sender, digest.hex(), ordinal)
+    )
+    received = summary.received if summary.received is not None else services.clock.now()
+    return Item(item_id, mailbox.id, "", str(summary.kind), received, size, mailbox.key_version, known_by, sealed, *place)
+
+
+def _commit(
+    services: Services, tx: Tx, call: Call, target: _Target, stored: Sequence[_Stored], objects: Sequence[StoredObject]
+) -> ImportResult:
+    """The one transaction of an import. Another import or a move may have come between: then nothing is written."""
+    mailbox = tx.mailboxes.by_id(call.tenant_id, target.mailbox.id)
+    if mailbox is None:
+        raise NotFound("mailbox_not_found", f"the mailbox {target.mailbox.upn} was deleted meanwhile", "")
+    if (mailbox.key_version, mailbox.policy_id) != (target.mailbox.key_version, target.mailbox.policy_id):
+        raise _Moved
+    known = tx.mailboxes.known_hashes(mailbox.id, [value for one in stored for value in one.hashes])
+    new = [one for one in stored if known.isdisjoint(one.hashes)]
+    folder_ids = {name: _folder_id(services, tx, target, name) for name in dict.fromkeys(one.folder for one in new)}
+    for written in [*objects, *(one.object for one in new if one.object is not None)]:
+        tx.mailboxes.insert_object(written)
+    tx.mailboxes.insert_items([replace(one.item, folder_id=folder_ids[one.folder]) for one in new])
+    tx.mailboxes.add_counts(mailbox.id, len(new), sum(one.item.size for one in new))
+    record(
+        services,
+        tx,
+        call,
+        mailbox.id,
+        (
+            ("Mailbox", mailbox.upn),
+            ("Imported", str(len(new))),
+            ("AlreadyPresent", str(len(stored) - len(new))),
+            ("Bytes", str(sum(one.item.size for one in new))),
+        ),
+    )
+    malformed = [MalformedItem(position=one.position, reason=one.malformed, item_id=one.item.id) for one in new if one.malformed]
+    return ImportResult(imported=len(new), already_present=len(stored) - len(new), malformed=malformed)
+
+
+def _folder_id(services: Services, tx: Tx, target: _Target, name: str) -> str:
+    """The folder of a name; made where the mailbox has none."""
+    hashes = [folder_hash(keys, name) for keys in target.live]
+    present = {folder.name_hash: folder for folder in tx.mailboxes.folders(target.mailbox.id)}
+    for value in hashes:
+        if value in present:
+            return present[value].id
+    folder = sealed_folder(services, target.mailbox, target.keys, target.mailbox.key_version, new_id(services.random), name)
+    tx.mailboxes.insert_folder(folder)
+    return folder.id
+
+
+def _check_folder(name: str) -> None:
+    if len(name) > MAX_FOLDER or "\0" in name:
+        raise InvalidRequest("folder_name_invalid", f"a folder name has more than {MAX_FOLDER} characters or a NUL", "use a shorter name")
+
+
+# -- sealing what lies beside items, also for moves -----------------------------------------------------------------------------------
+
+
+def pack_id(ref: str) -> str:
+    """The id a pack's index is bound to: the random name of its object, as a UUID."""
+    name = ref.rpartition("/")[2]
+    return f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}"
+
+
+def content_hash(keys: MailboxKeys, digest: bytes, ordinal: int) -> bytes:
+    """What an item is recognised by when it comes again: a keyed hash, worth nothing without the mailbox key."""
+    return keyed_hash(keys.lookup, BY_CONTENT, digest + ordinal.to_bytes(4, "big"))
+
+
+def folder_hash(keys: MailboxKeys, name: str) -> bytes:
+    """What a folder is found by."""
+    return keyed_hash(keys.lookup, BY_FOLDER, name.encode())
+
+
+def seal_summary(services: Services, mailbox: Mailbox, keys: MailboxKeys, version: int, item_id: str, summary: ItemSummary) -> bytes:
+    """Seal what is listed of an item."""
+    context = object_context(mailbox.tenant_id, SUMMARY, item_id, 0, last=True)
+    return seal(keys.seal, msgspec.json.encode(summary), key_id=mailbox.id, key_version=version, context=context, nonce=services.random(12))
+
+
+def open_summary(tenant_id: str, keys: MailboxKeys, item: Item) -> ItemSummary:
+    """Open what is listed of an item.
+
+    Raises:
+        IntegrityFailure: it is not what was written.
+    """
+    context = object_context(tenant_id, SUMMARY, item.id, 0, last=True)
+    data = open_object(
+        keys.seal,
+        item.summary,
+        key_id=item.mailbox_id,
+        key_version=item.key_version,
+        context=context,
+        object_name=f"summary of item {item.id}",
+    )
+    return _summary_decoder.decode(data)
+
+
+_summary_decoder = msgspec.json.Decoder(ItemSummary)
+
+
+def sealed_folder(services: Services, mailbox: Mailbox, keys: MailboxKeys, version: int, folder_id: str, name: str) -> Folder:
+    """A folder row under one version of the mailbox key."""
+    context = object_context(mailbox.tenant_id, FOLDER_NAME, folder_id, 0, last=True)
+    sealed = seal(keys.seal, name.encode(), key_id=mailbox.id, key_version=version, context=context, nonce=services.random(12))
+    return Folder(folder_id, mailbox.id, version, folder_hash(keys, name), sealed)
+
+
+def open_folder(tenant_id: str, keys: MailboxKeys, folder: Folder) -> str:
+    """A folder's name.
+
+    Raises:
+        IntegrityFailure: it is not what was written.
+    """
+    context = object_context(tenant_id, FOLDER_NAME, folder.id, 0, last=True)
+    data = open_object(
+        keys.seal,
+        folder.sealed_name,
+        key_id=folder.mailbox_id,
+        key_version=folder.key_version,
+        context=context,
+        object_name=f"name of folder {folder.id}",
+    )
+    return data.decode()
+
+
+def open_item(services: Services, tenant_id: str, keys: MailboxKeys, item: Item) -> bytes:
+    """The bytes of an item that lies in a pack.
+
+    Raises:
+        IntegrityFailure: not what was written; never other data.
+        NotFound: the object is not there.
+    """
+    box = services.objects.get(item.object_ref, item.offset, item.length)
+    return open_object(
+        keys.seal,
+        box,
+        key_id=item.mailbox_id,
+        key_version=item.key_version,
+        context=object_context(tenant_id, ITEM, item.id, 0, last=True),
+        object_name=f"item {item.id}",
+        decompressor=_tools.decompressor,
+    )
+
+
+def part_box(item: Item, index: int) -> tuple[int, int]:
+    """Where a part of a large item lies in its object: offset and length."""
+    full = PART_BYTES + OVERHEAD_BYTES
+    return index * full, min(full, item.size - index * PART_BYTES + OVERHEAD_BYTES)
+
+
+def open_part(services: Services, tenant_id: str, keys: MailboxKeys, item: Item, index: int) -> bytes:
+    """One part of a large item. Raises: as `open_item`."""
+    offset, length = part_box(item, index)
+    return open_object(
+        keys.seal,
+        services.objects.get(item.object_ref, offset, length),
+        key_id=item.mailbox_id,
+        key_version=item.key_version,
+        context=object_context(tenant_id, ITEM, item.id, index, last=index == item.parts - 1),
+        object_name=f"part {index} of item {item.id}",
+    )
+
+
+# -- giving out ---------------------------------------------------------------------------------------------------------------------
+
+
+def read_item(services: Services, call: Call, request: t.NameItem) -> Content:
+    """The bytes of an item as they came, for its owner and those the owner let in (R-141 to R-145)."""
+    for _attempt in range(ATTEMPTS):
+        with services.db.read() as tx:
+            place = tx.mailboxes.place(call.tenant_id, request.upn.lower(), request.item)
+            if place is None:
+                _nothing_there(tx, call, request)
+            state = tx.policies.state(place.mailbox.policy_id)
+            owner = require_owner_or(call, place.mailbox, frozenset(), tx)
+        opened = services.keyring.open(place.mailbox.policy_id, Operation.USER, request_id=call.request_id, state=state)
+        keys = _keys_of(opened, place)
+        if not owner or services.settings.record_owner_reads:
+            _record_access(services, call, place.mailbox, place.item.id)
+        media_type = MEDIA_TYPES[place.item.kind]
+        if place.item.parts > 1 or place.item.size > SMALL_ITEM:
+            return Content(place.item.size, media_type, _parts(services, call, opened, place, keys))
+        try:
+            data = open_item(services, call.tenant_id, keys, place.item)
+        except NotFound:
+            continue  # a move put the item elsewhere between the query and the read: look again
+        return Content(len(data), media_type, iter((data,)))
+    raise IntegrityFailure("object_missing", f"the object of item {request.item} is missing", "restore the object store from a backup")
+
+
+def _parts(services: Services, call: Call, opened: OpenPolicy, place: ItemPlace, keys: MailboxKeys) -> Iterator[bytes]:
+    """The parts of a large item; before each, whether the key may still be used (design section 5)."""
+    current = opened
+    for index in range(place.item.parts):
+        checked = services.keyring.recheck(current, Operation.USER, request_id=call.request_id)
+        if checked is not current:
+            current, keys = checked, checked.mailbox_keys(place.mailbox.id, place.item.key_version, place.wrapped_key)
+        try:
+            yield open_part(services, call.tenant_id, keys, place.item, index)
+        except NotFound as error:
+            raise IntegrityFailure(
+                "object_missing", f"part {index} of item {place.item.id} is missing", "restore the object store from a backup"
+            ) from error
+
+
+def list_items(services: Services, call: Call, request: t.ListItems) -> list[ItemView]:
+    """Items of a mailbox, newest first. Subjects, senders and folder names are content: they are opened here, for the owner."""
+    with services.db.read() as tx:
+        mailbox = find_mailbox(tx, call, request.upn)
+        owner = require_owner_or(call, mailbox, frozenset(), tx)
+        page = tx.mailboxes.items(mailbox.id, after=request.after, limit=request.limit)
+        folders = {folder.id: folder for folder in tx.mailboxes.folders(mailbox.id)}
+        wrapped = tx.mailboxes.keys(mailbox.id)
+    opened = services.keyring.open(mailbox.policy_id, Operation.USER, request_id=call.request_id)
+    keys = _all_keys(opened, mailbox, wrapped)
+    if not owner:
+        _record_access(services, call, mailbox, mailbox.id)
+    names: dict[str, str] = {}
+    views = []
+    for item in page:
+        if item.folder_id not in names:
+            folder = folders.get(item.folder_id)
+            names[item.folder_id] = open_folder(call.tenant_id, keys[folder.key_version], folder) if folder else ""
+        summary = open_summary(call.tenant_id, keys[item.key_version], item)
+        views.append(
+            ItemView(
+                id=item.id,
+                kind=item.kind,
+                folder=names[item.folder_id],
+                subject=summary.subject,
+                sender=summary.sender,
+                received=utc(item.received),
+                size_bytes=item.size,
+            )
+        )
+    return views
+
+
+def search(services: Services, call: Call, request: t.Search) -> list[Hit]:
+    """Which items contain a text, case ignored: ids, never content (R-259).
+
+    A system operation: it goes on while the service has its permissions, or the availability key. The text is stored nowhere.
+    `after` names the last mailbox a previous call was done with.
+    """
+    hits: list[Hit] = []
+    for mailbox in _searched(services, call, request):
+        with services.db.write() as tx:
+            record(services, tx, call, mailbox.id, (("SourceMailbox", mailbox.upn), ("SearchQuery", "(not stored)")))
+        hits += _search_mailbox(services, call, mailbox, request.text, request.limit - len(hits))
+        if len(hits) >= request.limit:
+            break
+    return hits
+
+
+def _searched(services: Services, call: Call, request: t.Search) -> Iterator[Mailbox]:
+    if request.upn:
+        with services.db.read() as tx:
+            mailbox = find_mailbox(tx, call, request.upn)
+            require_owner_or(call, mailbox, SEARCHERS, tx)
+        yield mailbox
+        return
+    _require_searcher(call)
+    after = request.after.lower()
+    while True:
+        with services.db.read() as tx:
+            page = tx.mailboxes.page(call.tenant_id, after=after, limit=200)
+        if not page:
+            return
+        yield from page
+        after = page[-1].upn
+
+
+def _require_searcher(call: Call) -> None:
+    """Searching other people's mailboxes takes a role.
+
+    Raises:
+        Forbidden: the caller has none of them.
+    """
+    if call.principal.roles.isdisjoint(SEARCHERS):
+        raise Forbidden(
+            "role_missing", f"{call.principal.upn} may search their own mailbox only", "name it, or ask a compliance administrator"
+        )
+
+
+def _search_mailbox(services: Services, call: Call, mailbox: Mailbox, text: str, limit: int) -> list[Hit]:
+    hits: list[Hit] = []
+    with services.db.read() as tx:
+        wrapped = tx.mailboxes.keys(mailbox.id)
+        found = tx.mailboxes.items_below(mailbox.id, 2**31, 2**31)
+    opened = services.keyring.open(mailbox.policy_id, Operation.SYSTEM, request_id=call.request_id)
+    keys = _all_keys(opened, mailbox, wrapped)
+    for item in found:
+        try:
+            data = _whole(services, call.tenant_id, keys[item.key_version], item)
+        except (NotFound, KeyError):
+            continue  # moved or deleted since the list was read; a search tells what it could see
+        if matches(data, text):
+            hits.append(
+                Hit(
+                    mailbox=mailbox.upn,
+                    item_id=item.id,
+                    kind=item.kind,
+                    folder_id=item.folder_id,
+                    size_bytes=item.size,
+                    received=utc(item.received),
+                )
+            )
+            if len(hits) >= limit:
+                break
+    return hits
+
+
+def _whole(services: Services, tenant_id: str, keys: MailboxKeys, item: Item) -> bytes:
+    if item.parts > 1 or item.size > SMALL_ITEM:
+        return b"".join(open_part(services, tenant_id, keys, item, index) for index in range(item.parts))
+    return open_item(services, tenant_id, keys, item)
+
+
+def delete_item(services: Services, call: Call, request: t.NameItem) -> Done:
+    """Delete an item; its object goes when nothing else lies in it."""
+    with services.db.write() as tx:
+        mailbox = find_mailbox(tx, call, request.upn)
+        require_owner_or(call, mailbox, frozenset(), tx)
+        item = tx.mailboxes.delete_item(mailbox.id, request.item)
+        if item is None:
+            _nothing_there(tx, call, request)
+        tx.mailboxes.add_counts(mailbox.id, -1, -item.size)
+        tx.mailboxes.retire_object_if_empty(item.object_ref, services.clock.now() + services.settings.object_grace)
+        record(services, tx, call, item.id, (("Mailbox", mailbox.upn),))
+    return Done(id=request.item)
+
+
+# -- helpers ------------------------------------------------------------------------------------------------------------------------
+
+
+def _keys_of(opened: OpenPolicy, place: ItemPlace) -> MailboxKeys:
+    return opened.mailbox_keys(place.mailbox.id, place.item.key_version, place.wrapped_key)
+
+
+def _all_keys(opened: OpenPolicy, mailbox: Mailbox, wrapped: Sequence[MailboxKey]) -> dict[int, MailboxKeys]:
+    return {key.version: opened.mailbox_keys(mailbox.id, key.version, key.wrapped) for key in wrapped}
+
+
+def _nothing_there(tx: Tx, call: Call, request: t.NameItem) -> NoReturn:
+    """Say which of the two is missing; who may not open the mailbox learns nothing about its items."""
+    mailbox = find_mailbox(tx, call, request.upn)
+    require_owner_or(call, mailbox, frozenset(), tx)
+    raise NotFound("item_not_found", f"the mailbox {mailbox.upn} has no item {request.item}", "keystead mailbox items lists them")
+
+
+def _record_access(services: Services, call: Call, mailbox: Mailbox, object_id: str) -> None:
+    with services.db.write() as tx:
+        record(services, tx, call, object_id, (("Mailbox", mailbox.upn),))

@@ -1,0 +1,145 @@
+"""The inline runner: takes jobs from the database and runs them in slices (design section 7).
+
+A slice is one transaction that holds the changed rows, the cursor and the progress, committed only under the lease epoch the job was
+claimed with. So a slice done twice, or by a runner that was thought dead, changes nothing; `kill -9` anywhere loses at most one slice.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from keystead.core.alerts import Alert, AlertKind
+from keystead.core.errors import KeysteadError, Refused, Unavailable
+from keystead.core.jobs import FINISHED, Job, JobState
+from keystead.services.jobs.hierarchy import change_hierarchy, move_mailbox
+from keystead.services.jobs.slices import LostLeaseError
+from keystead.services.jobs.upkeep import clean, collect_orphans, schedule_upkeep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from keystead.services.context import Services
+
+    Slice = Callable[[Services, Job], Job]
+    """Does one slice and returns the job as it was saved."""
+
+KINDS: Mapping[str, Slice] = {
+    "change-hierarchy": change_hierarchy,
+    "move-mailbox": move_mailbox,
+    "clean": clean,
+    "collect-orphans": collect_orphans,
+}
+
+STUCK_AFTER = 3
+FIRST_WAIT = 1_000
+LONGEST_WAIT = 300_000
+"""Milliseconds between tries of a job that fails: doubling from one second to five minutes."""
+CLAIM_TIME = 5_000
+"""How long one claim runs slices before it gives the job back, so that urgent jobs get their turn."""
+IDLE = 500
+"""How long a worker with nothing to do waits before it looks again, in milliseconds."""
+
+
+def run_one(services: Services, *, only: str = "") -> Job | None:
+    """Claim the most urgent job and run slices of it for a few seconds; None when there is nothing to do.
+
+    Args:
+        services: the service.
+        only: run this job, or one it started, and no other.
+    """
+    job = _claim(services, only)
+    if job is None:
+        return None
+    until = services.clock.now() + CLAIM_TIME
+    try:
+        while job.state is JobState.RUNNING:
+            job = KINDS[job.kind](services, job)
+            if job.state is JobState.RUNNING:
+                if services.clock.now() >= until:
+                    return _give_back(services, job)
+                _extend(services, job)
+    except LostLeaseError:
+        return job
+    except KeysteadError as error:
+        return _failed(services, job, error)
+    return job
+
+
+def push(services: Services, job_id: str) -> None:
+    """Get on with a job for whoever waits for it; what cannot run now is waited for a moment."""
+    if run_one(services, only=job_id) is None:
+        with services.db.read() as tx:
+            job = tx.jobs.get(job_id)
+        if job is None or job.state not in FINISHED or tx_pending(services, job_id):
+            services.clock.sleep(IDLE // 5)
+
+
+def tx_pending(services: Services, job_id: str) -> bool:
+    """Whether jobs that a job started are unfinished."""
+    with services.db.read() as tx:
+        return tx.jobs.pending_of(job_id)[0] > 0
+
+
+def run_until_stopped(services: Services, stopped: threading.Event, upkeep: Callable[[], None]) -> None:
+    """What `keystead worker` does: run jobs, and once a minute the upkeep of service and vault."""
+    next_upkeep = 0
+    while not stopped.is_set():
+        now = services.clock.now()
+        if now >= next_upkeep:
+            schedule_upkeep(services)
+            upkeep()
+            next_upkeep = now + 60_000
+        if run_one(services) is None:
+            stopped.wait(IDLE / 1_000)
+
+
+def run_due(services: Services) -> None:
+    """Run everything that is due, now: for tests and for small homes without a worker."""
+    while run_one(services) is not None:
+        pass
+
+
+def _claim(services: Services, only: str) -> Job | None:
+    """Take a job; leases of processes that are known to be dead end first."""
+    services.alive(services.owner)
+    with services.db.read() as tx:
+        owners = tx.jobs.running_owners()
+    dead = [owner for owner in owners if not services.alive(owner)]
+    now = services.clock.now()
+    with services.db.write() as tx:
+        for owner in dead:
+            tx.jobs.release(owner)
+        return tx.jobs.claim(services.owner, now, now + services.settings.job_lease, only=only)
+
+
+def _extend(services: Services, job: Job) -> None:
+    with services.db.write() as tx:
+        if not tx.jobs.extend(job, services.clock.now() + services.settings.job_lease):
+            raise LostLeaseError
+
+
+def _give_back(services: Services, job: Job) -> Job:
+    queued = replace(job, state=JobState.QUEUED)
+    with services.db.write() as tx:
+        tx.jobs.save(queued)
+    return queued
+
+
+def _failed(services: Services, job: Job, error: KeysteadError) -> Job:
+    """Faults and denials are tried again, later and later; what cannot mend itself ends the job."""
+    now = services.clock.now()
+    again = isinstance(error, Unavailable | Refused)
+    wait = min(LONGEST_WAIT, FIRST_WAIT << min(job.attempts, 20))
+    failed = replace(
+        job,
+        state=JobState.QUEUED if again else JobState.FAILED,
+        not_before=now + wait if again else 0,
+        finished=None if again else now,
+        error=str(error),
+    )
+    with services.db.write() as tx:
+        if tx.jobs.save(failed):
+            tx.alerts.raise_alert(Alert(job.tenant_id, AlertKind.JOB_FAILING, job.id, now, None, f"{job.kind}: {error.code}"))
+    return failed

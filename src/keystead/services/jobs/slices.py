@@ -1,0 +1,38 @@
+"""What all slices share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from keystead.core.alerts import AlertKind
+from keystead.core.jobs import FINISHED, Job, JobState
+
+if TYPE_CHECKING:
+    from keystead.ports.tx import Tx
+    from keystead.services.context import Services
+
+
+class LostLeaseError(Exception):
+    """Somebody else runs this job by now, or it was cancelled: the slice's transaction must not commit."""
+
+
+def save(services: Services, tx: Tx, job: Job, **changes: object) -> Job:
+    """Store progress in the slice's own transaction, under the lease epoch; a slice that got on clears the error.
+
+    Raises:
+        LostLeaseError: the job is not this runner's any more; raised inside the transaction, which rolls back.
+    """
+    saved = replace(job, attempts=0, error="", **changes)  # type: ignore[arg-type]  # fields of Job by name
+    if saved.state in FINISHED:
+        saved = replace(saved, finished=services.clock.now())
+    if not tx.jobs.save(saved):
+        raise LostLeaseError
+    if job.error:
+        tx.alerts.resolve(job.id, [AlertKind.JOB_FAILING], services.clock.now())
+    return saved
+
+
+def done(services: Services, tx: Tx, job: Job, **changes: object) -> Job:
+    """Finish a job in the slice's own transaction."""
+    return save(services, tx, job, state=JobState.DONE, **changes)

@@ -1,0 +1,86 @@
+"""What the operator does: settings, the key store, and in dev homes the clock and faults."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from keystead.api.types.base import utc
+from keystead.api.types.tenants import Done
+from keystead.api.types.watching import ClockView, EpochView, FaultView, HomeView, SettingView
+from keystead.core.errors import Forbidden
+from keystead.core.settings import Settings
+from keystead.ports.keystore import Compartment
+from keystead.services.auditing import record
+from keystead.services.policies import find_policy, roll_availability_key
+
+if TYPE_CHECKING:
+    from keystead.api.call import Call
+    from keystead.api.types import policies as p
+    from keystead.api.types import watching as t
+    from keystead.api.types.base import Empty
+    from keystead.services.context import DevHome, Services
+
+
+def show_home(services: Services, call: Call, request: Empty) -> HomeView:
+    """Where this is, and what."""
+    return HomeView(home=services.home.where, dev=services.home.dev, version=services.home.version)
+
+
+def get_settings(services: Services, call: Call, request: Empty) -> list[SettingView]:
+    """The effective settings, and where each comes from."""
+    return [
+        SettingView(
+            name=field.name, value=_text(getattr(services.settings, field.name)), source=services.home.sources.get(field.name, "default")
+        )
+        for field in fields(Settings)
+    ]
+
+
+def set_setting(services: Services, call: Call, request: t.SetSetting) -> SettingView:
+    """Store a setting; processes read it when they start."""
+    value = services.home.parse_setting(request.name, request.value)
+    with services.db.write() as tx:
+        tx.settings.put(request.name, request.value)
+        record(services, tx, call, request.name, (("Name", request.name), ("Value", _text(value))))
+    return SettingView(name=request.name, value=_text(value), source="settings set")
+
+
+def rotate_keystore(services: Services, call: Call, request: Empty) -> list[EpochView]:
+    """Rewrite every compartment of the key store under a new epoch key: older copies of it do not open any more."""
+    with services.db.write() as tx:
+        record(services, tx, call, "keystore", (("Compartments", ",".join(compartment.value for compartment in Compartment)),))
+    return [EpochView(compartment=compartment.value, epoch=services.keystore.rotate(compartment)) for compartment in Compartment]
+
+
+def roll_key(services: Services, call: Call, request: p.NamePolicy) -> Done:
+    """Replace a policy's availability key (R-152). The id of the new one is shown; no key ever is (R-138)."""
+    with services.db.read() as tx:
+        policy = find_policy(tx, call, request.policy)
+    return Done(id=roll_availability_key(services, call, policy))
+
+
+def advance_clock(services: Services, call: Call, request: t.AdvanceClock) -> ClockView:
+    """Move a dev home's clock forward, in all its processes."""
+    now = _dev(services).advance(request.milliseconds)
+    with services.db.write() as tx:
+        record(services, tx, call, "clock", (("Milliseconds", str(request.milliseconds)),))
+    return ClockView(now=utc(now))
+
+
+def set_fault(services: Services, call: Call, request: t.SetFault) -> FaultView:
+    """Make a vault of a dev home fail for the service's applications, in all processes, until `none`."""
+    _dev(services).set_fault(request.vault, request.fault)
+    with services.db.write() as tx:
+        record(services, tx, call, request.vault, (("Fault", request.fault),))
+    return FaultView(vault=request.vault, fault=request.fault)
+
+
+def _dev(services: Services) -> DevHome:
+    if services.dev is None:
+        raise Forbidden("dev_homes_only", "this home was not made with init --dev", "make one with keystead init --dev")
+    return services.dev
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
