@@ -277,6 +277,50 @@ def test_permissions_are_granted_listed_and_taken_back(world: World) -> None:
             access.grant(world.vault, world.call(), wrong)
 
 
+def test_roles_are_an_alternative_to_permission_lists(world: World) -> None:
+    """R-044, R-057."""
+    made = world.new_vault(rbac=True)
+    assert made.rbac
+    (creator,) = access.list_all(world.vault, world.call(), V)
+    assert (creator.permissions, creator.roles, creator.contributor) == ([], [], True)
+    with pytest.raises(Forbidden):
+        world.new_key()
+
+    def assign(role: str, upn: str | None = None, principal: str | None = None) -> t.AccessView:
+        return access.grant(world.vault, world.call(), t.AccessGrant(vault="ContosoVault1", upn=upn, principal=principal, roles=[role]))
+
+    assert "purge" in assign("Crypto-Officer", upn=ALEX).permissions
+    assert assign("crypto-service-encryption-user", principal="mail").permissions == ["get", "unwrapKey", "wrapKey"]
+    assert "create" not in assign("crypto-user", upn=KIM).permissions
+    key = world.new_key()
+    wrapped = wrap_key(world.vault, world.identity(), key.id, ALGORITHM, bytes(32))
+    assert key_facts(world.vault, world.identity(), key.id).permissions == frozenset({"get", "wrapKey", "unwrapKey"})
+    with pytest.raises(Forbidden):
+        keys.rotate(world.vault, world.call(KIM), t.KeyNamed(vault="ContosoVault1", name="root"))
+    access.revoke(world.vault, world.call(), t.AccessRevoke(vault="ContosoVault1", upn=KIM, roles=["crypto-user"]))
+    vaults.delete(world.vault, world.call(), V)
+    vaults.recover(world.vault, world.call(), V)
+    with pytest.raises(Forbidden):
+        unwrap_key(world.vault, world.identity(), wrapped.key_uri, ALGORITHM, wrapped.value)
+    assign("crypto-service-encryption-user", principal="mail")
+    assert unwrap_key(world.vault, world.identity(), wrapped.key_uri, ALGORITHM, wrapped.value) == bytes(32)
+
+
+def test_a_vault_knows_lists_or_roles_never_both(world: World) -> None:
+    """R-044."""
+    world.new_vault()
+    world.new_vault("ContosoRoles", rbac=True)
+    for wrong in (
+        t.AccessGrant(vault="ContosoVault1", upn=KIM, roles=["crypto-user"]),
+        t.AccessGrant(vault="ContosoRoles", upn=KIM, permissions=["get"]),
+    ):
+        with pytest.raises(PreconditionFailed) as refused:
+            access.grant(world.vault, world.call(), wrong)
+        assert refused.value.code == "vault_access_model"
+    with pytest.raises(InvalidRequest):
+        access.grant(world.vault, world.call(), t.AccessGrant(vault="ContosoRoles", upn=KIM, roles=["emperor"]))
+
+
 def test_only_a_contributor_changes_a_vault(world: World) -> None:
     """R-037."""
     world.new_vault()

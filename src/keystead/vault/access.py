@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from keystead.core.errors import InvalidRequest
-from keystead.core.vaults.access import Held, VaultPrincipal, application, permissions, person
+from keystead.core.errors import InvalidRequest, PreconditionFailed
+from keystead.core.vaults.access import Held, VaultPrincipal, application, key_roles, permissions, person
 from keystead.ports.vault_store import AccessEntry
 from keystead.vault.lookup import find_vault, need_contributor
 from keystead.vault.record import Act, recorded
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from keystead.api.call import Call
     from keystead.api.types.vaults import AccessGrant, AccessRevoke, AccessView, VaultNamed
-    from keystead.ports.vault_store import VaultWriter
+    from keystead.ports.vault_store import Vault, VaultWriter
     from keystead.vault.services import VaultServices
 
 
@@ -27,19 +27,25 @@ def grant(vault: VaultServices, call: Call, request: AccessGrant) -> AccessView:
     """Add key permissions to what a principal holds.
 
     Raises:
-        InvalidRequest: an unknown principal or permission, or nothing to grant.
+        InvalidRequest: an unknown principal, permission or role, or nothing to grant.
+        PreconditionFailed: `vault_access_model`: permissions in a vault of the role-based model, or the reverse.
         NotFound: no such vault.
         Forbidden: the caller may not change the vault's access policy.
     """
 
-    def added(present: Held) -> Held:
-        if not request.permissions and not request.contributor:
+    def added(found: Vault, present: Held) -> Held:
+        if not request.permissions and not request.roles and not request.contributor:
             raise InvalidRequest(
                 "permission_unknown", "no permission to grant", "name some with --permissions, such as get,wrapKey,unwrapKey"
             )
-        return Held(present.permissions | permissions(request.permissions), present.contributor or request.contributor)
+        _need_model(found, request.permissions, request.roles)
+        return Held(
+            permissions=present.permissions | permissions(request.permissions),
+            contributor=present.contributor or request.contributor,
+            roles=present.roles | key_roles(request.roles),
+        )
 
-    return _change(vault, call, request, added, f"granted {','.join(request.permissions)}")
+    return _change(vault, call, request, added, f"granted {','.join([*request.permissions, *request.roles])}")
 
 
 def revoke(vault: VaultServices, call: Call, request: AccessRevoke) -> AccessView:
@@ -50,14 +56,15 @@ def revoke(vault: VaultServices, call: Call, request: AccessRevoke) -> AccessVie
         NotFound: no such vault.
         Forbidden: the caller may not change the vault's access policy.
     """
+    named = [*(request.permissions or []), *(request.roles or [])]
 
-    def less(present: Held) -> Held:
-        return (
-            Held() if request.permissions is None else replace(present, permissions=present.permissions - permissions(request.permissions))
-        )
+    def less(_found: Vault, present: Held) -> Held:
+        if request.permissions is None and request.roles is None:
+            return Held()
+        gone, gone_roles = permissions(request.permissions or []), key_roles(request.roles or [])
+        return replace(present, permissions=present.permissions - gone, roles=present.roles - gone_roles)
 
-    taken = "everything" if request.permissions is None else ",".join(request.permissions)
-    return _change(vault, call, request, less, f"revoked {taken}")
+    return _change(vault, call, request, less, f"revoked {','.join(named) or 'everything'}")
 
 
 def list_all(vault: VaultServices, call: Call, request: VaultNamed) -> list[AccessView]:
@@ -79,7 +86,7 @@ def list_all(vault: VaultServices, call: Call, request: VaultNamed) -> list[Acce
 
 
 def _change(
-    vault: VaultServices, call: Call, request: AccessGrant | AccessRevoke, change_held: Callable[[Held], Held], note: str
+    vault: VaultServices, call: Call, request: AccessGrant | AccessRevoke, change_held: Callable[[Vault, Held], Held], note: str
 ) -> AccessView:
     identity = person_of(call)
     now = vault.clock.now()
@@ -88,13 +95,27 @@ def _change(
         principal = _principal(request)
         found = find_vault(tx, identity, request.vault, now)
         need_contributor(tx, identity, found)
-        entry = AccessEntry(principal, change_held(tx.held(found.tenant_id, found.id, principal)))
+        entry = AccessEntry(principal, change_held(found, tx.held(found.tenant_id, found.id, principal)))
         tx.put_access(found.tenant_id, found.id, entry)
         return access_view(found, entry)
 
     return recorded(
         vault, identity, Act("VaultPatch", request.vault, note=f"access policy: {note}, {request.upn or request.principal}"), change
     )
+
+
+def _need_model(found: Vault, permissions: list[str], roles: list[str]) -> None:
+    """A vault knows permission lists or roles, never both: nobody has to look in two places to know who may do what."""
+    if found.rbac and permissions:
+        raise PreconditionFailed(
+            "vault_access_model", f"the vault {found.name} gives permissions by role", "grant a role, such as crypto-user"
+        )
+    if roles and not found.rbac:
+        raise PreconditionFailed(
+            "vault_access_model",
+            f"the vault {found.name} has permission lists, not roles",
+            "grant permissions, or create a vault with --rbac",
+        )
 
 
 def _principal(request: AccessGrant | AccessRevoke) -> VaultPrincipal:

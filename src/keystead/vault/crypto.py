@@ -90,7 +90,7 @@ def key_facts(vault: VaultServices, identity: Identity, uri: str) -> KeyFacts:
             region=found.region,
             subscription=subscription_facts(found.subscription, now),
             tenant_id=found.tenant_id,
-            permissions=frozenset(str(permission) for permission in held(tx, identity, found).permissions),
+            permissions=frozenset(str(permission) for permission in held(tx, identity, found).effective),
         )
 
     return recorded(vault, identity, _act("KeyGet", vault, uri, "facts"), change)

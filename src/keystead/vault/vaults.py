@@ -45,6 +45,8 @@ WATCHING_ROLES = frozenset(Role) - {Role.USER, Role.LOCKBOX_APPROVER}
 def create(vault: VaultServices, call: Call, request: VaultCreate) -> VaultView:
     """Create a vault. Its creator may change its access policy and holds R-011's six permissions on it, never purge (R-041).
 
+    In a vault of the role-based model the creator holds no role until one is given (R-044).
+
     Raises:
         InvalidRequest: a name, region, SKU or retention that is not one.
         NotFound: no such subscription.
@@ -58,7 +60,11 @@ def create(vault: VaultServices, call: Call, request: VaultCreate) -> VaultView:
         made = _new_vault(vault, tx, identity, request, now)
         _free_name(vault, tx, made.name, identity.tenant_id, now)
         tx.add_vault(made)
-        tx.put_access(made.tenant_id, made.id, AccessEntry(identity.principal, Held(ADMINISTRATOR_PERMISSIONS, contributor=True)))
+        tx.put_access(
+            made.tenant_id,
+            made.id,
+            AccessEntry(identity.principal, Held(frozenset() if made.rbac else ADMINISTRATOR_PERMISSIONS, contributor=True)),
+        )
         return vault_view(made, vault.settings.uri_suffix, now)
 
     return recorded(vault, identity, Act("VaultPut", request.name), change)
@@ -110,7 +116,7 @@ def delete(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
 
 
 def recover(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
-    """Bring a deleted vault back with its keys and access policy. Contributors do not come back but for the one who recovers (R-057).
+    """Bring a deleted vault back with its keys and access policy. Roles do not come back, but the one who recovers is its contributor (R-057).
 
     Raises:
         NotFound: no such deleted vault.
@@ -123,7 +129,7 @@ def recover(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
         found = find_deleted_vault(tx, identity, request.vault, now)
         need_contributor(tx, identity, found)
         tx.set_vault_deleted(found, None)
-        tx.drop_contributors(found.tenant_id, found.id)
+        tx.drop_roles(found.tenant_id, found.id)
         remaining = tx.held(found.tenant_id, found.id, identity.principal)
         tx.put_access(found.tenant_id, found.id, AccessEntry(identity.principal, replace(remaining, contributor=True)))
         return vault_view(replace(found, deleted=None), vault.settings.uri_suffix, now)
@@ -204,15 +210,16 @@ def _new_vault(vault: VaultServices, tx: VaultReader, identity: Identity, reques
     need_working_subscription(subscription)
     group = subscription.name if request.resource_group is None else display_name(request.resource_group, "resource group")
     return Vault(
-        new_id(vault.random),
-        identity.tenant_id,
-        name,
-        subscription,
-        group,
-        region,
-        sku,
-        request.purge_protection,
-        days,
+        id=new_id(vault.random),
+        tenant_id=identity.tenant_id,
+        name=name,
+        subscription=subscription,
+        resource_group=group,
+        region=region,
+        sku=sku,
+        rbac=request.rbac,
+        purge_protection=request.purge_protection,
+        retention_days=days,
         created=now,
         deleted=None,
     )

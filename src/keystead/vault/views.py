@@ -47,6 +47,7 @@ def vault_view(vault: Vault, suffix: str, now: int) -> VaultView:
         region=vault.region,
         geography=GEOGRAPHY[vault.region],
         sku=vault.sku,
+        rbac=vault.rbac,
         soft_delete=True,
         purge_protection=vault.purge_protection,
         retention_days=vault.retention_days,
@@ -65,7 +66,8 @@ def access_view(vault: Vault, entry: AccessEntry) -> AccessView:
         kind=entry.principal.kind,
         principal=entry.principal.name,
         application_id=entry.principal.application_id or None,
-        permissions=sorted(entry.held.permissions),
+        permissions=sorted(entry.held.effective),
+        roles=sorted(entry.held.roles),
         contributor=entry.held.contributor,
     )
 

@@ -49,6 +49,7 @@ vault = Table(
     Column("resource_group", String(128), nullable=False),
     Column("region", String(32), nullable=False),
     Column("sku", String(16), nullable=False),
+    Column("rbac", Boolean, nullable=False),
     Column("purge_protection", Boolean, nullable=False),
     Column("retention_days", Integer, nullable=False),
     Column("created", BigInteger, nullable=False),
@@ -65,6 +66,7 @@ vault_access = Table(
     Column("tenant_id", String(36), nullable=False),
     Column("permissions", Text, nullable=False),
     Column("contributor", Boolean, nullable=False),
+    Column("roles", Text, nullable=False),
 )
 
 vault_key = Table(

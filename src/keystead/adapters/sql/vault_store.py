@@ -12,7 +12,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, updat
 from keystead.adapters.sql import vault_schema as tables
 from keystead.adapters.sql.engine import reading, sqlite_engine, writing
 from keystead.adapters.sql.migrate import ensure_current
-from keystead.core.vaults.access import Held, Permission, PrincipalKind, VaultPrincipal
+from keystead.core.vaults.access import Held, KeyRole, Permission, PrincipalKind, VaultPrincipal
 from keystead.core.vaults.usage import KeyOperation, KeyType
 from keystead.ports.vault_store import AccessEntry, Key, KeyVersion, LogRecord, Subscription, Vault
 
@@ -31,7 +31,7 @@ _SUBSCRIPTION: Select[Any] = select(
 _VAULT: Select[Any] = select(
     *tables.vault.c["id", "tenant_id", "name"],
     *(column.label(f"subscription_{column.name}") for column in _SUBSCRIPTION.selected_columns),
-    *tables.vault.c["resource_group", "region", "sku", "purge_protection", "retention_days", "created", "deleted"],
+    *tables.vault.c["resource_group", "region", "sku", "rbac", "purge_protection", "retention_days", "created", "deleted"],
 ).join(
     tables.subscription,
     and_(tables.subscription.c.id == tables.vault.c.subscription_id, tables.subscription.c.tenant_id == tables.vault.c.tenant_id),
@@ -69,7 +69,7 @@ _HIGHEST = (
 # What every wrapKey and unwrapKey asks, put together once: building such a statement costs as much as running it.
 _VAULT_OF_ANYONE = _VAULT.where(tables.vault.c.name_lower == bindparam("name"))
 _VAULT_BY_NAME = _VAULT_OF_ANYONE.where(tables.vault.c.tenant_id == bindparam("tenant"))
-_HELD = select(tables.vault_access.c.permissions, tables.vault_access.c.contributor).where(
+_HELD = select(*tables.vault_access.c["permissions", "contributor", "roles"]).where(
     tables.vault_access.c.tenant_id == bindparam("tenant"),
     tables.vault_access.c.vault_id == bindparam("vault"),
     tables.vault_access.c.principal_kind == bindparam("kind"),
@@ -162,6 +162,7 @@ class SqlVaultTransaction:
                 resource_group=vault.resource_group,
                 region=vault.region,
                 sku=vault.sku,
+                rbac=vault.rbac,
                 purge_protection=vault.purge_protection,
                 retention_days=vault.retention_days,
                 created=vault.created,
@@ -189,19 +190,16 @@ class SqlVaultTransaction:
         row = self._connection.execute(
             _HELD, {"tenant": tenant_id, "vault": vault_id, "kind": principal.kind, "principal": principal.name}
         ).first()
-        return Held() if row is None else _held(row.permissions, row.contributor)
+        return Held() if row is None else _held(*row)
 
     def access(self, tenant_id: str, vault_id: str) -> list[AccessEntry]:
         """See the port."""
         rows = self._connection.execute(
-            select(*tables.vault_access.c["principal_kind", "principal", "permissions", "contributor"])
+            select(*tables.vault_access.c["principal_kind", "principal", "permissions", "contributor", "roles"])
             .where(tables.vault_access.c.tenant_id == tenant_id, tables.vault_access.c.vault_id == vault_id)
             .order_by(tables.vault_access.c.principal_kind, tables.vault_access.c.principal)
         )
-        return [
-            AccessEntry(VaultPrincipal(PrincipalKind(kind), name), _held(permissions, contributor))
-            for kind, name, permissions, contributor in rows
-        ]
+        return [AccessEntry(VaultPrincipal(PrincipalKind(kind), name), _held(*held)) for kind, name, *held in rows]
 
     def put_access(self, tenant_id: str, vault_id: str, entry: AccessEntry) -> None:
         """See the port."""
@@ -222,13 +220,14 @@ class SqlVaultTransaction:
                     tenant_id=tenant_id,
                     permissions=",".join(sorted(entry.held.permissions)),
                     contributor=entry.held.contributor,
+                    roles=",".join(sorted(entry.held.roles)),
                 )
             )
 
-    def drop_contributors(self, tenant_id: str, vault_id: str) -> None:
+    def drop_roles(self, tenant_id: str, vault_id: str) -> None:
         """See the port."""
         mine = and_(tables.vault_access.c.tenant_id == tenant_id, tables.vault_access.c.vault_id == vault_id)
-        self._connection.execute(update(tables.vault_access).where(mine).values(contributor=False))
+        self._connection.execute(update(tables.vault_access).where(mine).values(contributor=False, roles=""))
         self._connection.execute(delete(tables.vault_access).where(mine, tables.vault_access.c.permissions == ""))
 
     def key(self, tenant_id: str, vault_id: str, name: str) -> Key | None:
@@ -381,8 +380,12 @@ def _named(tenant_id: str, vault_id: str, name: str) -> Any:  # noqa: ANN401 - S
     )
 
 
-def _held(permissions: str, contributor: bool) -> Held:  # noqa: FBT001 - a column's value
-    return Held(frozenset(Permission(name) for name in permissions.split(",") if name), contributor)
+def _held(permissions: str, contributor: bool, roles: str) -> Held:  # noqa: FBT001 - a column's value
+    return Held(
+        frozenset(Permission(name) for name in permissions.split(",") if name),
+        contributor,
+        frozenset(KeyRole(name) for name in roles.split(",") if name),
+    )
 
 
 def _vault(row: Row[Any]) -> Vault:

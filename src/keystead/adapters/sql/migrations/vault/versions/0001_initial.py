@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.Column("resource_group", sa.String(length=128), nullable=False),
         sa.Column("region", sa.String(length=32), nullable=False),
         sa.Column("sku", sa.String(length=16), nullable=False),
+        sa.Column("rbac", sa.Boolean(), nullable=False),
         sa.Column("purge_protection", sa.Boolean(), nullable=False),
         sa.Column("retention_days", sa.Integer(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
@@ -89,6 +90,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
         sa.Column("permissions", sa.Text(), nullable=False),
         sa.Column("contributor", sa.Boolean(), nullable=False),
+        sa.Column("roles", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["vault_id"], ["vault.id"], name=op.f("fk_vault_access_vault_id")),
         sa.PrimaryKeyConstraint("vault_id", "principal_kind", "principal", name=op.f("pk_vault_access")),
     )
