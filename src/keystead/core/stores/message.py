@@ -184,7 +184,8 @@ def _without_broken_lines(block: bytes) -> tuple[bytes, bool]:
 
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
 _BETWEEN_WORDS = re.compile(r"(\?=)[ \t]+(?==\?[^?\s]{1,80}\?[bBqQ]\?)")
-_CONTROLS = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233), " ")
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)), " ")
+"""What could forge lines or turn the direction of writing on a terminal: control characters, line separators, bidirectional overrides."""
 _CHARSET = re.compile(r"(?:utf|us-?ascii|ascii|iso|windows|cp|koi8|gb|big5|shift|sjis|x-sjis|euc|ks_c|hz|mac|latin|tis)[a-z0-9._-]{0,30}")
 """Names that are looked up. Others could be codecs that are slow or not for text (idna, punycode, unicode_escape, zlib)."""
 _WIDER = {
