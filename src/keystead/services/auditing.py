@@ -101,12 +101,18 @@ class LogAndDirectory:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._known: dict[str, str] = {}
 
     def tenant_id(self, reference: str) -> str | None:
-        """The tenant of a name, domain or id."""
-        with self._services.db.read() as tx:
-            tenant = tx.tenants.find(reference)
-        return tenant.id if tenant else None
+        """The tenant of a name, domain or id. None of these ever changes, so what was found once is remembered."""
+        known = self._known.get(reference)
+        if known is None:
+            with self._services.db.read() as tx:
+                tenant = tx.tenants.find(reference)
+            if tenant is None:
+                return None
+            known = self._known[reference] = tenant.id
+        return known
 
     def refused(self, call: Call, error: KeysteadError) -> None:
         """Record a refusal or an integrity failure, in the log of the tenant the call was about."""

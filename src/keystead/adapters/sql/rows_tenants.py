@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import onboardings, people, tenants, tokens
 from keystead.adapters.sql.rows import conflict
@@ -15,6 +15,11 @@ from keystead.ports.tx import Token
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
+
+
+_PERSON = select(people).where(people.c.upn == bindparam("upn"))
+_TOKEN = select(tokens).where(tokens.c.digest == bindparam("digest"))
+"""Statements of every call, built once."""
 
 
 def _tenant(row: Row[tuple[object, ...]]) -> Tenant:
@@ -78,7 +83,7 @@ class SqlTenantRows:
             )
 
     def person(self, upn: str) -> Person | None:
-        row = self._connection.execute(select(people).where(people.c.upn == upn)).first()
+        row = self._connection.execute(_PERSON, {"upn": upn}).first()
         return _person(row) if row else None
 
     def people(self, tenant_id: str) -> list[Person]:
@@ -103,7 +108,7 @@ class SqlTenantRows:
         )
 
     def token(self, digest: bytes) -> Token | None:
-        row = self._connection.execute(select(tokens).where(tokens.c.digest == digest)).first()
+        row = self._connection.execute(_TOKEN, {"digest": digest}).first()
         return Token(digest=row.digest, upn=row.upn, tenant_id=row.tenant_id, claim=row.claim, expires=row.expires) if row else None
 
     def remove_token(self, digest: bytes) -> bool:
