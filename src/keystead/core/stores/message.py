@@ -125,8 +125,8 @@ def _malformed(head: bytes, fields: HeaderFields, end: int) -> str | None:
 # --- header block -------------------------------------------------------------------------------------------------------------------
 
 _PARSER = BytesHeaderParser()
-_UNUSUAL = re.compile(rb"^(?![!-9;-~]+:|[ \t]).|\r(?!\n)", re.MULTILINE)
-"""A line that is neither a field (RFC 5322 section 2.2) nor a continuation; a bare CR, which the standard library takes for a line end."""
+_USUAL = re.compile(rb"(?:(?:[!-9;-~]++:|[ \t])[^\n]*+(?:\n|\Z))*+")
+"""Lines that are a field (RFC 5322 section 2.2) or a continuation, as far as they go."""
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*(:.*)", re.DOTALL)
 """White space before the colon is obsolete but legal (RFC 5322 section 4.5)."""
 _ENVELOPE = re.compile(rb">?From ")
@@ -157,7 +157,9 @@ def header_fields(block: bytes) -> HeaderFields:
     """The fields of a header block, given without its empty line; a byte order mark before the first field is passed over."""
     block = block.removeprefix(codecs.BOM_UTF8)
     broken = False
-    if _UNUSUAL.search(block):
+    usual = _USUAL.match(block)
+    # A bare CR is a line end for the standard library, and for nobody else.
+    if usual is None or usual.end() < len(block) or (b"\r" in block and block.count(b"\r") > block.count(b"\r\n")):
         block, broken = _without_broken_lines(block)
     every = [
         (name.lower(), _FOLD.sub(" ", value) if "\n" in value else value) for name, value in _PARSER.parsebytes(block + b"\n").raw_items()
