@@ -39,11 +39,11 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class ItemPlace:
-    """All a read needs to know, in one query: the item, the wrapped key it lies under, and the mailbox's policy."""
+    """All a read needs to know, in one query: the item, the wrapped key it lies under (None where its row is gone), and the mailbox's policy."""
 
     mailbox: Mailbox
     item: Item
-    wrapped_key: bytes
+    wrapped_key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ PART_BYTES = 4 * 1024 * 1024
 HEADER_BYTES = 256 * 1024
 """How much of an item is looked at for its summary."""
 MAX_FOLDER = 512
+DEFAULT_FOLDER = "Inbox"
+"""Where items go whose source names no folder."""
 MAX_BATCH = 5_000
 ATTEMPTS = 5
 
@@ -163,7 +165,8 @@ def _open_target(services: Services, call: Call, upn: str) -> _Target:
         folders = {folder.name_hash: folder for folder in tx.mailboxes.folders(mailbox.id)}
     opened = services.keyring.open(mailbox.policy_id, Operation.SYSTEM, request_id=call.request_id)
     keys = {key.version: opened.mailbox_keys(mailbox.id, key.version, key.wrapped) for key in wrapped}
-    return _Target(mailbox, keys[mailbox.key_version], tuple(keys[version] for version in sorted(keys, reverse=True)), folders)
+    current = key_of(keys, mailbox.key_version, f"mailbox {mailbox.upn}")
+    return _Target(mailbox, current, tuple(keys[version] for version in sorted(keys, reverse=True)), folders)
 
 
 def _import_once(services: Services, call: Call, request: t.ImportBatch) -> ImportResult:
@@ -336,7 +339,7 @@ def _commit(
         raise _Moved
     known = tx.mailboxes.known_hashes(mailbox.id, [value for one in stored for value in one.hashes])
     new = [one for one in stored if known.isdisjoint(one.hashes)]
-    folder_ids = {name: _folder_id(services, tx, target, name) for name in dict.fromkeys(one.folder for one in new)}
+    folder_ids = {name: _folder_id(services, tx, target, name or DEFAULT_FOLDER) for name in dict.fromkeys(one.folder for one in new)}
     for written in [*objects, *(one.object for one in new if one.object is not None)]:
         tx.mailboxes.insert_object(written)
     tx.mailboxes.insert_items([replace(one.item, folder_id=folder_ids[one.folder]) for one in new])
@@ -516,7 +519,7 @@ def _parts(services: Services, call: Call, opened: OpenPolicy, place: ItemPlace,
     for index in range(place.item.parts):
         checked = services.keyring.recheck(current, Operation.USER, request_id=call.request_id)
         if checked is not current:
-            current, keys = checked, checked.mailbox_keys(place.mailbox.id, place.item.key_version, place.wrapped_key)
+            current, keys = checked, _keys_of(checked, place)
         try:
             yield open_part(services, call.tenant_id, keys, place.item, index)
         except NotFound as error:
@@ -542,8 +545,10 @@ def list_items(services: Services, call: Call, request: t.ListItems) -> list[Ite
     for item in page:
         if item.folder_id not in names:
             folder = folders.get(item.folder_id)
-            names[item.folder_id] = open_folder(call.tenant_id, keys[folder.key_version], folder) if folder else ""
-        summary = open_summary(call.tenant_id, keys[item.key_version], item)
+            names[item.folder_id] = (
+                open_folder(call.tenant_id, key_of(keys, folder.key_version, f"folder {folder.id}"), folder) if folder else ""
+            )
+        summary = open_summary(call.tenant_id, key_of(keys, item.key_version, f"item {item.id}"), item)
         views.append(
             ItemView(
                 id=item.id,
@@ -613,8 +618,8 @@ def _search_mailbox(services: Services, call: Call, mailbox: Mailbox, text: str,
     keys = _all_keys(opened, mailbox, wrapped)
     for item in found:
         try:
-            data = _whole(services, call.tenant_id, keys[item.key_version], item)
-        except (NotFound, KeyError):
+            data = _whole(services, call.tenant_id, key_of(keys, item.key_version, f"item {item.id}"), item)
+        except NotFound:
             continue  # moved or deleted since the list was read; a search tells what it could see
         if matches(data, text):
             hits.append(
@@ -656,7 +661,23 @@ def delete_item(services: Services, call: Call, request: t.NameItem) -> Done:
 
 
 def _keys_of(opened: OpenPolicy, place: ItemPlace) -> MailboxKeys:
+    if place.wrapped_key is None:
+        return key_of({}, place.item.key_version, f"item {place.item.id}")
     return opened.mailbox_keys(place.mailbox.id, place.item.key_version, place.wrapped_key)
+
+
+def key_of(keys: dict[int, MailboxKeys], version: int, what: str) -> MailboxKeys:
+    """The opened key of a version that a row names.
+
+    Raises:
+        IntegrityFailure: the key's row is gone, or there never was such a version; `what` names the thing that lies under it.
+    """
+    found = keys.get(version)
+    if found is None:
+        raise IntegrityFailure(
+            "mailbox_key_missing", f"the mailbox key of {what} is missing (version {version})", "restore the database from a backup"
+        )
+    return found
 
 
 def _all_keys(opened: OpenPolicy, mailbox: Mailbox, wrapped: Sequence[MailboxKey]) -> dict[int, MailboxKeys]:

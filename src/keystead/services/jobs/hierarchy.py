@@ -30,6 +30,7 @@ from keystead.services.items import (
     PART_BYTES,
     SMALL_ITEM,
     content_hash,
+    key_of,
     open_folder,
     open_summary,
     pack_id,
@@ -176,7 +177,12 @@ class _Move:
 
     @property
     def new(self) -> MailboxKeys:
-        return self.keys[self.version]
+        """The key everything goes to."""
+        return key_of(self.keys, self.version, f"mailbox {self.mailbox.upn}")
+
+    def old(self, item: Item) -> MailboxKeys:
+        """The key an item still lies under."""
+        return key_of(self.keys, item.key_version, f"item {item.id}")
 
 
 def move_mailbox(services: Services, job: Job) -> Job:
@@ -223,7 +229,7 @@ def _start(services: Services, job: Job, mailbox: Mailbox, opened: OpenPolicy, k
             return done(services, tx, job)
         tx.mailboxes.insert_key(MailboxKey(mailbox.id, version, wrapped))
         for folder in tx.mailboxes.folders(mailbox.id):
-            name = open_folder(mailbox.tenant_id, keys[folder.key_version], folder)
+            name = open_folder(mailbox.tenant_id, key_of(keys, folder.key_version, f"folder {folder.id}"), folder)
             tx.mailboxes.update_folder(sealed_folder(services, mailbox, fresh, version, folder.id, name))
         tx.mailboxes.set_move(replace(mailbox, key_version=version, move_state=MoveState.MOVING, moved_items=0))
         return save(services, tx, job, parameters=job.parameters | {"version": str(version)}, total=mailbox.size_bytes)
@@ -326,7 +332,7 @@ def _reencrypted(services: Services, move: _Move, items: Sequence[Item]) -> tupl
             item.id,
             box,
             scratch=_buffers.scratch,
-            old=move.keys[item.key_version].seal,
+            old=move.old(item).seal,
             old_id=move.mailbox.id,
             old_version=item.key_version,
             old_context=context,
@@ -377,7 +383,7 @@ def _reencrypted_large(services: Services, move: _Move, item: Item) -> tuple[Mov
                 _buffers.part,
                 _buffers.scratch,
                 services.objects.get(item.object_ref, offset, length),
-                old=move.keys[item.key_version].seal,
+                old=move.old(item).seal,
                 old_id=move.mailbox.id,
                 old_version=item.key_version,
                 old_context=context,
@@ -395,7 +401,7 @@ def _reencrypted_large(services: Services, move: _Move, item: Item) -> tuple[Mov
 
 
 def _moved(services: Services, move: _Move, item: Item, ref: str, offset: int, length: int) -> MovedItem:
-    summary = open_summary(move.mailbox.tenant_id, move.keys[item.key_version], item)
+    summary = open_summary(move.mailbox.tenant_id, move.old(item), item)
     return MovedItem(
         id=item.id,
         key_version=move.version,
