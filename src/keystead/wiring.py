@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import msgspec
@@ -46,6 +45,7 @@ from keystead.vault.services import VaultServices, open_vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from keystead.ports.clock import Clock
     from keystead.ports.vaults import Vaults

@@ -28,7 +28,9 @@ class Transport(Protocol):
         """Get on with a job for a moment: run a slice of it here, or wait a little while a server runs it."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
 
 
 class Client:

@@ -265,7 +265,7 @@ def _all_that_may(tx: Tx, call: Call, policy: Policy) -> tuple[list[Mailbox], li
             may = mailbox.licensed if mailbox.type in NEEDS_LICENCE else shared
             if not may:
                 skipped.append(mailbox.upn)
-            elif policy.id not in {mailbox.policy_id if mailbox.pending_policy_id is None else mailbox.pending_policy_id}:
+            elif policy.id != (mailbox.pending_policy_id or mailbox.policy_id):
                 chosen.append(mailbox)
     return chosen, skipped
 

@@ -119,10 +119,8 @@ def _view(tx: Tx, job: Job) -> JobView:
     if job.state is JobState.DONE and unfinished:
         state, finished = JobState.RUNNING.value, None
     done, total = (children_done, children_total) if children_total else (job.done, job.total)
-    if state == JobState.DONE.value:
-        percent = 100.0
-    else:
-        percent = min(99.9, 100.0 * done / total) if total else 0.0
+    progress = min(99.9, 100.0 * done / total) if total else 0.0
+    percent = 100.0 if state == JobState.DONE.value else progress
     troubled = job if job.error else (tx.jobs.troubled(job.id) or job)
     return JobView(
         id=job.id,

@@ -44,7 +44,7 @@ class Context(bytes):
         return self
 
 
-def envelope_context(tenant_id: str, policy_id: str, version_id: str, role: str, key_uri: str, algorithm: str) -> Context:  # noqa: PLR0917 - six facts of one copy, none of them optional
+def envelope_context(tenant_id: str, policy_id: str, version_id: str, role: str, key_uri: str, algorithm: str) -> Context:
     """For the envelope of one copy of a policy key, under the policy's shred key (design section 4).
 
     Args:

@@ -83,7 +83,7 @@ class Decision:
     evict: bool = False
 
 
-def decide(family: Family, operation: Operation, outcomes: Iterable[OutcomeClass], cached: CachedKey | None, limits: Limits) -> Decision:
+def decide(family: Family, operation: Operation, outcomes: Iterable[OutcomeClass], cached: CachedKey | None, limits: Limits) -> Decision:  # noqa: PLR0911 - a return for each row
     """The decision table. Pure; tested over every combination."""
     kinds = set(outcomes)
     mail, user = family is Family.MAIL, operation is Operation.USER

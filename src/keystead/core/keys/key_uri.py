@@ -32,6 +32,8 @@ def split_key_uri(uri: str) -> KeyUri:
     """
     match = _URI.fullmatch(uri) if len(uri) <= MAX_URI else None
     if match is None:
-        raise InvalidRequest("key_uri_invalid", f"{uri[:MAX_URI]!r} is not a key identifier", "give one such as https://VAULT.vault.localhost/keys/NAME")
+        raise InvalidRequest(
+            "key_uri_invalid", f"{uri[:MAX_URI]!r} is not a key identifier", "give one such as https://VAULT.vault.localhost/keys/NAME"
+        )
     _scheme, host, name, version = match.groups()
     return KeyUri(f"https://{host.lower()}/keys/{name}", host.lower(), name, version or "")

@@ -6,7 +6,6 @@ claimed with. So a slice done twice, or by a runner that was thought dead, chang
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from keystead.services.jobs.slices import LostLeaseError
 from keystead.services.jobs.upkeep import clean, collect_orphans, schedule_upkeep
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
 
     from keystead.services.context import Services
