@@ -1,0 +1,561 @@
+"""`keystead demo`: the main job on real mail, from the first key to the last, every claim checked on the way.
+
+The demo is an ordinary client of a dev home: it calls the same routes as the command line. What differs from a real home is said where it
+matters: a short probe interval, so that nobody waits a minute for a revocation, and a clock and faults that can be set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keystead.api.types import mailboxes as m
+from keystead.api.types import policies as p
+from keystead.api.types import tenants as t
+from keystead.api.types import vaults as v
+from keystead.api.types import watching as w
+from keystead.api.types.base import utc
+from keystead.cli.demo_mail import write_demo_mail
+from keystead.client.importing import import_source
+from keystead.client.sources import open_source
+from keystead.core.audit.record import FALLBACK
+from keystead.core.errors import ChecksFailed, Conflict, KeyDenied, KeysteadError
+from keystead.wiring import Home, create_home, open_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from keystead.client.client import Client
+
+TENANT, DOMAIN = "Contoso", "contoso.example"
+ADMIN = f"admin@{DOMAIN}"
+VAULTS = ("Contoso-CK-EX-EU-A1", "Contoso-CK-EX-US-A2")
+SUBSCRIPTIONS = ("Contoso-CK-1", "Contoso-CK-2")
+REGIONS = ("westeurope", "eastus")
+ALLOWED = ["get", "wrapKey", "unwrapKey"]
+ADMIN_RIGHTS = ["create", "import", "list", "get", "backup", "restore", "update", "rotate", "delete", "recover", "purge"]
+PROBE_MS = 3_000
+"""The demo's probe interval; the default is 60 seconds."""
+CONFIRM_MS = 2_000
+SEED = 20260528
+FOLDER = Path("demo-home")
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+SAMPLE = 400
+"""How many texts of somebody's own mail are looked for in the home."""
+
+
+class NotShownError(Exception):
+    """A claim did not hold."""
+
+
+@dataclass
+class Step:
+    """One line of the table at the end."""
+
+    name: str
+    shows: str
+    seconds: float = 0.0
+    held: bool = False
+    detail: str = ""
+
+
+@dataclass
+class Demo:
+    """The demo under way."""
+
+    home: Home
+    say: Callable[[str], None]
+    steps: list[Step] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    digests: dict[str, Counter[bytes]] = field(default_factory=dict)
+    phrases: list[bytes] = field(default_factory=list)
+
+    @property
+    def admin(self) -> Client:
+        """Calls as the tenant's administrator."""
+        return self.home.client(self.home.as_person(ADMIN))
+
+    @property
+    def operator(self) -> Client:
+        """Calls as the provider's operator, about the tenant."""
+        return self.home.client(self.home.as_operator(), TENANT)
+
+    def owner(self, upn: str) -> Client:
+        """Calls as the owner of a mailbox."""
+        return self.home.client(self.home.as_person(upn))
+
+    @contextmanager
+    def step(self, name: str, shows: str) -> Iterator[Step]:
+        """Time one step, and keep what it showed; a claim that does not hold ends the demo."""
+        one = Step(name, shows)
+        self.steps.append(one)
+        self.say(f"{len(self.steps):2}. {name}: {shows}")
+        began = time.perf_counter()
+        try:
+            yield one
+            one.held = True
+        except KeysteadError as error:
+            one.detail = str(error)
+            raise NotShownError(f"{name}: {error}") from error
+        except NotShownError as error:
+            one.detail = str(error)
+            raise
+        finally:
+            one.seconds = time.perf_counter() - began
+            if one.detail:
+                self.say(f"    {one.detail}")
+
+
+def run(home: Path | None, mail: Path | None, json_output: bool) -> int:
+    """Run the demo; 0 only when every claim held.
+
+    Args:
+        home: where the demo's home goes; ./demo-home where none is named. One left there by an earlier demo is removed first.
+        mail: an mbox, a Maildir or a folder of messages; without it the demo writes its own.
+        json_output: print one JSON document at the end instead of text.
+    """
+    place = _fresh_folder(home or FOLDER)
+    say: Callable[[str], None] = (lambda line: print(line, file=sys.stderr)) if json_output else print  # noqa: T201 - the demo talks
+    create_home(place, dev=True, operator="operator@provider.example")
+    (place / "settings.json").write_text(json.dumps({"probe_interval": f"{PROBE_MS}ms"}))
+    opened = open_home(place)
+    demo = Demo(opened, say)
+    say(f"Keystead demo in {place} (probe interval {PROBE_MS // 1000} s here; 60 s by default)")
+    failed = ""
+    try:
+        for part in (
+            _set_up,
+            _policy,
+            lambda demo: _import(demo, mail),
+            _assign,
+            _prove,
+            _roll,
+            _one_key_away,
+            _both_away,
+            _give_back,
+            _cut_off,
+            _lose,
+            _back,
+            _log,
+        ):
+            part(demo)
+    except NotShownError as error:
+        failed = str(error)
+    finally:
+        opened.close()
+    _report(demo, place, failed, json_output=json_output)
+    return 1 if failed else 0
+
+
+# -- the steps ------------------------------------------------------------------------------------------------------------------------
+
+
+def _set_up(demo: Demo) -> None:
+    with demo.step("set up", "a provider, a tenant, two subscriptions, two key vaults in two regions, a key in each, onboarding") as step:
+        operator = demo.home.client(demo.home.as_operator())
+        operator.call("tenant.create", t.CreateTenant(name=TENANT, domain=DOMAIN, geo=["EUR"]))
+        demo.operator.call("user.add", t.AddUser(upn=ADMIN, roles=["global-admin"]))
+        for vault, subscription, region in zip(VAULTS, SUBSCRIPTIONS, REGIONS, strict=True):
+            demo.admin.call("subscription.create", v.SubscriptionCreate(name=subscription))
+            demo.admin.call("subscription.protect", v.SubscriptionNamed(name=subscription))
+            demo.admin.call("vault.create", v.VaultCreate(name=vault, subscription=subscription, region=region, sku="premium"))
+            demo.admin.call("vault.access.grant", v.AccessGrant(vault=vault, principal="mail", permissions=ALLOWED))
+            demo.admin.call("vault.access.grant", v.AccessGrant(vault=vault, upn=ADMIN, permissions=ADMIN_RIGHTS))
+            demo.keys.append(_make_key(demo, vault, "root-1").base_id)
+        demo.admin.call(
+            "tenant.onboard",
+            t.OnboardTenant(workload="mail", subscriptions=list(SUBSCRIPTIONS), officers=[t.OfficerInput(name="Head of legal")]),
+        )
+        step.detail = f"{demo.keys[0]} and {demo.keys[1]}"
+
+
+def _policy(demo: Demo) -> None:
+    with demo.step(
+        "policy", "creation checks refuse two keys of one vault by name; two good keys make a policy with three wrapped copies"
+    ) as step:
+        try:
+            demo.admin.call("policy.create", p.CreatePolicy(name="Mail-1", keys=[demo.keys[0], demo.keys[0]]))
+        except ChecksFailed as refused:
+            names = ", ".join(check.check for check in refused.failed)
+            _require("different-vaults" in names, f"the failed checks were {names}")
+        else:
+            raise NotShownError("a policy with two keys of one vault was made")
+        made: p.PolicyView = demo.admin.call("policy.create", p.CreatePolicy(name="Mail-1", keys=demo.keys))
+        _require([copy.role for copy in made.keys] == ["primary", "secondary", "availability"], "the policy has not three copies")
+        step.detail = f"refused: {names}; then made {made.name}, {made.id}"
+
+
+def _import(demo: Demo, mail: Path | None) -> None:
+    folder = demo.home.path / "demo-mail"
+    with demo.step(
+        "import", "real mail comes in under the provider's keys: messages with attachments, calendar entries, chat; nothing is dropped"
+    ) as step:
+        if mail is None:
+            folder.mkdir()
+            owners = [f"alex@{DOMAIN}", f"sam@{DOMAIN}", f"sales@{DOMAIN}"]
+            written = write_demo_mail(folder, owners, SEED)
+            sources = written.files
+            demo.phrases = written.phrases
+        else:
+            owners = [f"alex@{DOMAIN}"]
+            sources = {owners[0]: mail}
+        demo.owners = owners
+        imported = malformed = size = 0
+        for upn in owners:
+            kind: m.MailboxTypeName = "shared" if upn.startswith("sales") else "user"
+            demo.admin.call("mailbox.create", m.CreateMailbox(upn=upn, type=kind))
+            source = open_source(sources[upn])
+            result = import_source(demo.admin, upn, source)
+            again = import_source(demo.admin, upn, source)
+            _require(again.imported == 0 and again.already_present == result.imported, "importing again added something")
+            demo.digests[upn] = Counter(_digest_of(one.read(0, one.length)) for one in source)
+            imported, malformed, size = imported + result.imported, malformed + len(result.malformed), size + source.total_bytes
+            if mail is not None:
+                demo.phrases = _phrases_of(demo, upn)
+        if mail is None:
+            shutil.rmtree(folder)  # the originals must not be what the search for plaintext finds
+        step.detail = (
+            f"{imported} items, {size / 1e6:.1f} MB; importing again added nothing; {malformed} malformed kept byte for byte and reported"
+        )
+
+
+def _assign(demo: Demo) -> None:
+    with demo.step(
+        "assign", "all mailboxes go under the customer's policy: keys re-wrapped at once, content re-encrypted by a move"
+    ) as step:
+        asked: m.AssignmentView = demo.admin.call("mailbox.assign", m.AssignPolicy(policy="Mail-1", all=True))
+        seen: list[float] = []
+        view = demo.admin.wait(asked.job_id, lambda job: seen.append(job.progress_percent))
+        _require(view.state == "done", f"the job ended as {view.state}: {view.error}")
+        step.detail = f"{asked.mailboxes} mailboxes; progress " + " ".join(f"{one:.0f}%" for one in dict.fromkeys(seen))
+
+
+def _prove(demo: Demo) -> None:
+    with demo.step(
+        "prove", "is_encrypted is true, every item reads back byte for byte, and no content is findable in any file of the home"
+    ) as step:
+        policy: p.PolicyView = demo.admin.call("policy.show", p.NamePolicy(policy="Mail-1"))
+        for upn in demo.owners:
+            statistics: m.MailboxStatistics = demo.admin.call("mailbox.statistics", m.NameMailbox(upn=upn))
+            _require(
+                statistics.is_encrypted and statistics.data_encryption_policy_id == policy.version_id,
+                f"{upn} is not encrypted under the policy",
+            )
+        read = _read_everything(demo)
+        files, size = _no_plaintext(demo)
+        step.detail = f"{read} items equal; {len(demo.phrases)} texts looked for in {files} files, {size / 1e6:.0f} MB: none found"
+
+
+def _roll(demo: Demo) -> None:
+    with demo.step("roll", "new versions of both root keys and one refresh: the policy key is re-wrapped, content is not touched") as step:
+        before: p.PolicyView = demo.admin.call("policy.show", p.NamePolicy(policy="Mail-1"))
+        for vault in VAULTS:
+            demo.admin.call("key.rotate", v.KeyNamed(vault=vault, name="root-1"))
+        after: p.PolicyView = demo.admin.call("policy.refresh", p.NamePolicy(policy="Mail-1"))
+        uris = [[copy.key_uri for copy in one.keys] for one in (before, after)]
+        _require(after.id == before.id and after.version_id != before.version_id, "the refresh made no new version")
+        _require(all(old != new for old, new in zip(uris[0][:2], uris[1][:2], strict=True)), "a copy still names the old key version")
+        _require(uris[0][2] == uris[1][2], "the availability key changed")
+        statistics: m.MailboxStatistics = demo.admin.call("mailbox.statistics", m.NameMailbox(upn=demo.owners[0]))
+        _require(statistics.data_encryption_policy_id == after.version_id, "the mailbox does not report the new version")
+        step.detail = f"version {before.version} to {after.version}; {_read_everything(demo)} items equal"
+
+
+def _one_key_away(demo: Demo) -> None:
+    with demo.step(
+        "one key away", "the first vault refuses the service: the second key serves, and the policy is shown as degraded"
+    ) as step:
+        _revoke(demo, VAULTS[:1])
+        time.sleep(PROBE_MS / 1_000)
+        read = _read_everything(demo)
+        state = _health(demo)
+        _require(state == "degraded", f"health is {state}")
+        step.detail = f"{read} items read; health: {state}"
+
+
+def _both_away(demo: Demo) -> None:
+    with demo.step(
+        "both keys away", "the user is refused within one probe interval; indexing goes on with the availability key, on the log"
+    ) as step:
+        upn = demo.owners[0]
+        item = _first_item(demo, upn)
+        _revoke(demo, VAULTS[1:])
+        began = time.perf_counter()
+        delay = _until_refused(demo, upn, item)
+        limit = (PROBE_MS + CONFIRM_MS) / 1_000 + 5
+        _require(delay < limit, f"it took {delay:.1f} s")
+        code = _read_in_another_process(demo, upn, item)
+        _require(code == 3, f"another process was not refused but exited {code}")
+        hits: list[m.Hit] = demo.admin.call("mailbox.search", m.Search(text="the", upn=upn, limit=5))
+        _require(bool(hits) and bool(_fallbacks(demo)), "the search did not run, or is not on the log")
+        step.detail = (
+            f"revocation delay {delay:.1f} s in this process (confirmation of the denial included); another process refused with exit 3; "
+            f"health: {_health(demo)}; {time.perf_counter() - began:.1f} s in all"
+        )
+
+
+def _give_back(demo: Demo) -> None:
+    with demo.step("given back", "with access to the vaults restored everything reads again, at once") as step:
+        for vault in VAULTS:
+            demo.admin.call("vault.access.grant", v.AccessGrant(vault=vault, principal="mail", permissions=ALLOWED))
+        read = _read_everything(demo)
+        state = _health(demo)
+        _require(state == "healthy", f"health is {state}")
+        step.detail = f"{read} items equal; health: {state}"
+
+
+def _cut_off(demo: Demo) -> None:
+    with demo.step(
+        "vaults cut off", "a fault is not a denial: the cached key rides it out for 4 hours, then the availability key serves, on the log"
+    ) as step:
+        upn = demo.owners[0]
+        for vault in VAULTS:
+            demo.operator.call("dev.fault", w.SetFault(vault=vault, fault="connection-refused"))
+        before = len(_fallbacks(demo))
+        _advance(demo, PROBE_MS + 1)
+        _read(demo, upn, _first_item(demo, upn))
+        _require(len(_fallbacks(demo)) == before, "the availability key was used while the cached key could serve")
+        _advance(demo, 5 * HOUR_MS)
+        _read(demo, upn, _first_item(demo, upn))
+        records = _fallbacks(demo)
+        _require(len(records) > before, "the use of the availability key is not on the log")
+        names = ", ".join(parameter.name for parameter in records[0].parameters)
+        state = _health(demo)
+        for vault in VAULTS:
+            demo.operator.call("dev.fault", w.SetFault(vault=vault, fault="none"))
+        step.detail = f"record type {records[0].record_type} with {names}; health: {state}"
+
+
+def _lose(demo: Demo) -> None:
+    with demo.step(
+        "keys lost for good",
+        "both keys deleted and past retention: users refused; a new policy with new keys recovers all by the availability key",
+    ) as step:
+        upn = demo.owners[0]
+        for vault in VAULTS:
+            demo.admin.call("key.delete", v.KeyNamed(vault=vault, name="root-1"))
+        _advance(demo, 91 * DAY_MS)
+        item = _row_of_first_item(demo, upn)
+        _require(_refused(demo, upn, item), "a user could read though both keys are gone")
+        fresh = [_make_key(demo, vault, "root-2").base_id for vault in VAULTS]
+        demo.admin.call("policy.create", p.CreatePolicy(name="Mail-2", keys=fresh))
+        asked: m.AssignmentView = demo.admin.call("mailbox.assign", m.AssignPolicy(policy="Mail-2", all=True))
+        view = demo.admin.wait(asked.job_id)
+        _require(view.state == "done", f"the recovery ended as {view.state}: {view.error}")
+        statistics: m.MailboxStatistics = demo.admin.call("mailbox.statistics", m.NameMailbox(upn=upn))
+        _require(statistics.is_encrypted and statistics.policy_name == "Mail-2", "the mailbox is not under the new policy")
+        step.detail = f"{asked.mailboxes} mailboxes recovered; {_read_everything(demo)} items equal"
+
+
+def _back(demo: Demo) -> None:
+    with demo.step(
+        "back to provider keys", "the customer leaves customer keys: content is re-encrypted under the provider's, and survives"
+    ) as step:
+        for upn in demo.owners:
+            asked: m.AssignmentView = demo.admin.call("mailbox.unassign", m.UnassignPolicy(upn=upn))
+            view = demo.admin.wait(asked.job_id)
+            _require(view.state == "done", f"it ended as {view.state}: {view.error}")
+        statistics: m.MailboxStatistics = demo.admin.call("mailbox.statistics", m.NameMailbox(upn=demo.owners[0]))
+        _require(statistics.data_encryption_policy_id is None and not statistics.is_encrypted, "the mailbox still reports a policy")
+        read = _read_everything(demo)
+        files, _size = _no_plaintext(demo)
+        step.detail = f"{read} items equal; no content findable in {files} files"
+
+
+def _log(demo: Demo) -> None:
+    with demo.step("the log", "every act and every refusal above is on the tenant's audit log") as step:
+        records: list[w.AuditRecordView] = []
+        for back in (0, 90):
+            end = _datetime_after(demo, -back)
+            start = _datetime_after(demo, -back - 90)
+            records += demo.admin.call("audit.search", w.SearchAudit(start=start, end=end, limit=5000))
+        counts = Counter(one.operation for one in records)
+        wanted = {
+            "New-DataEncryptionPolicy",
+            "Set-Mailbox",
+            "Set-DataEncryptionPolicy",
+            "Complete-MailboxMove",
+            "New-MailboxImportRequest",
+            FALLBACK,
+        }
+        _require(wanted <= set(counts), f"missing on the log: {', '.join(sorted(wanted - set(counts)))}")
+        refusals = sum(one.result_status == "Failed" for one in records)
+        _require(refusals > 0, "no refusal is on the log")
+        step.detail = f"{len(records)} records, {refusals} of them refusals; {counts[FALLBACK]} uses of the availability key"
+
+
+# -- helpers --------------------------------------------------------------------------------------------------------------------------
+
+
+def _datetime_after(demo: Demo, days: int) -> datetime:
+    """The dev clock's present time, some days later or earlier, and an hour on."""
+    return utc(demo.home.services.clock.now() + days * DAY_MS + HOUR_MS)
+
+
+def _require(held: bool, otherwise: str) -> None:
+    if not held:
+        raise NotShownError(otherwise)
+
+
+def _make_key(demo: Demo, vault: str, name: str) -> v.KeyView:
+    made: v.KeyView = demo.admin.call(
+        "key.create", v.KeyCreate(vault=vault, name=name, kty="RSA-HSM", size=2048, ops=["wrapKey", "unwrapKey"])
+    )
+    return made
+
+
+def _revoke(demo: Demo, vaults: Sequence[str]) -> None:
+    for vault in vaults:
+        demo.admin.call("vault.access.revoke", v.AccessRevoke(vault=vault, principal="mail"))
+
+
+def _health(demo: Demo) -> str:
+    found: p.PolicyHealth = demo.admin.call("policy.health", p.NamePolicy(policy="Mail-1"))
+    return found.state
+
+
+def _advance(demo: Demo, milliseconds: int) -> None:
+    demo.operator.call("dev.clock.advance", w.AdvanceClock(milliseconds=milliseconds))
+
+
+def _fallbacks(demo: Demo) -> list[w.AuditRecordView]:
+    found: list[w.AuditRecordView] = demo.admin.call("audit.search", w.SearchAudit(operations=[FALLBACK], limit=5000))
+    return found
+
+
+def _digest_of(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _items(demo: Demo, upn: str) -> Iterator[m.ItemView]:
+    after = ""
+    while page := demo.owner(upn).call("mailbox.items", m.ListItems(upn=upn, after=after, limit=1000)):
+        yield from page
+        after = page[-1].id
+
+
+def _read(demo: Demo, upn: str, item: str) -> bytes:
+    return b"".join(demo.owner(upn).call("mailbox.read", m.NameItem(upn=upn, item=item)).chunks)
+
+
+def _first_item(demo: Demo, upn: str) -> str:
+    return next(_items(demo, upn)).id
+
+
+def _row_of_first_item(demo: Demo, upn: str) -> str:
+    """An item's id as a search gives it, for when listing is refused."""
+    hits: list[m.Hit] = demo.admin.call("mailbox.search", m.Search(text="the", upn=upn, limit=1))
+    return hits[0].item_id
+
+
+def _read_everything(demo: Demo) -> int:
+    """Read every item as its owner and compare all of them with what came in."""
+    count = 0
+    for upn in demo.owners:
+        found = Counter(_digest_of(_read(demo, upn, item.id)) for item in _items(demo, upn))
+        _require(found == demo.digests[upn], f"the items of {upn} are not what was imported")
+        count += found.total()
+    return count
+
+
+def _refused(demo: Demo, upn: str, item: str) -> bool:
+    try:
+        _read(demo, upn, item)
+    except KeyDenied:
+        return True
+    return False
+
+
+def _until_refused(demo: Demo, upn: str, item: str) -> float:
+    """Read again and again with a warm keyring until the answer is no; the seconds that took."""
+    began = time.perf_counter()
+    while not _refused(demo, upn, item):
+        if time.perf_counter() - began > 60:
+            raise NotShownError("reading still works a minute after both keys were taken away")
+        time.sleep(0.05)
+    return time.perf_counter() - began
+
+
+def _read_in_another_process(demo: Demo, upn: str, item: str) -> int:
+    command = [sys.executable, "-m", "keystead", "--home", str(demo.home.path), "--as", upn, "mailbox", "read", upn, item]
+    return subprocess.run(command, capture_output=True, check=False).returncode  # noqa: S603 - our own program
+
+
+def _no_plaintext(demo: Demo) -> tuple[int, int]:
+    """Look for every phrase in every file of the home; how many files, and bytes, were looked at."""
+    files = size = 0
+    for path in sorted(demo.home.path.rglob("*")):
+        if not path.is_file():
+            continue
+        data = path.read_bytes()
+        files, size = files + 1, size + len(data)
+        found = next((phrase for phrase in demo.phrases if phrase in data), None)
+        _require(found is None, f"found in {path.name}: {found!r}")
+    return files, size
+
+
+def _phrases_of(demo: Demo, upn: str) -> list[bytes]:
+    """Texts of somebody's own mail that the home must not hold: subjects, senders, lines of bodies."""
+    phrases: dict[bytes, None] = {}
+    for item in _items(demo, upn):
+        for text in (item.subject, item.sender):
+            if len(text) >= 12:
+                phrases[text.encode()] = None
+        lines = [line.strip() for line in _read(demo, upn, item.id).splitlines()]
+        longest = max(lines, key=len, default=b"")
+        if len(longest) >= 16:
+            phrases[longest] = None
+        if len(phrases) >= SAMPLE:
+            break
+    _require(bool(phrases), "the mail holds no text to look for")
+    return list(phrases)
+
+
+def _fresh_folder(folder: Path) -> Path:
+    place = folder.absolute()
+    if place.exists() and any(place.iterdir()):
+        if not (place / ".demo").is_file():
+            raise Conflict("folder_not_empty", f"{place} is not empty and was not made by a demo", "name another with --home")
+        shutil.rmtree(place)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "seals").mkdir(exist_ok=True)
+    (place / ".demo").write_text("made by keystead demo; the next demo here removes it\n")
+    return place
+
+
+def _report(demo: Demo, place: Path, failed: str, *, json_output: bool) -> None:
+    if json_output:
+        document = {
+            "ok": not failed,
+            "home": str(place),
+            "steps": [
+                {"name": one.name, "shows": one.shows, "held": one.held, "seconds": round(one.seconds, 3), "detail": one.detail}
+                for one in demo.steps
+            ],
+        }
+        print(msgspec.json.encode(document).decode())  # noqa: T201 - the one document on stdout
+        return
+    print()  # noqa: T201
+    print(f"{'':2}  {'step':24}{'seconds':>8}  what was proved")  # noqa: T201
+    for one in demo.steps:
+        print(f"{'ok' if one.held else 'NO':2}  {one.name:24}{one.seconds:8.2f}  {one.shows}")  # noqa: T201
+    total = sum(one.seconds for one in demo.steps)
+    print()  # noqa: T201
+    if failed:
+        print(f"NOT SHOWN: {failed}")  # noqa: T201
+    else:
+        print(f"All {len(demo.steps)} steps held, in {total:.1f} s. Look around: keystead --home {place} --as {ADMIN} policy list")  # noqa: T201
