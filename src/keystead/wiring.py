@@ -38,7 +38,6 @@ from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.services import tenants
 from keystead.services.auditing import LogAndDirectory
 from keystead.services.context import DevHome, HomeFacts, Services
-from keystead.services.jobs.runner import push
 from keystead.services.keyring import Keyring
 from keystead.settings import parse_setting, read_settings
 from keystead.vault.services import VaultServices, open_vault
@@ -74,8 +73,14 @@ class Home:
 
     def client(self, principal: Callable[[], Principal], tenant: str = "") -> Client:
         """A client that calls this home, in this process, as somebody."""
-        transport = LocalTransport(self.dispatcher, principal, lambda job_id: push(self.services, job_id), lambda: None)
+        transport = LocalTransport(self.dispatcher, principal, self._push, lambda: None)
         return Client(transport, tenant)
+
+    def _push(self, job_id: str) -> None:
+        """Run a slice of a job. The runner is loaded when first needed: a read should not pay for it."""
+        from keystead.services.jobs.runner import push  # noqa: PLC0415 - as said
+
+        push(self.services, job_id)
 
     def as_person(self, upn: str) -> Callable[[], Principal]:
         """Call as anybody, in a dev home.
