@@ -156,12 +156,12 @@ class App:
             value: a response, a list of responses, or a dictionary.
             columns: the fields of a list shown as text.
         """
-        from keystead.cli.output import as_json, as_text, cell, fields_of
+        from keystead.cli.output import as_json, as_text, cell, emit, fields_of
 
         warnings = [] if isinstance(value, list) else fields_of(value).get("warnings") or []
         for warning in warnings:
             self.warn(cell(warning))
-        sys.stdout.write((as_json(value) if self.options.json else as_text(value, columns)) + "\n")
+        emit((as_json(value) if self.options.json else as_text(value, columns)) + "\n")
 
     def warn(self, text: str) -> None:
         """One line on stderr."""

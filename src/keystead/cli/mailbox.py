@@ -1,7 +1,6 @@
 """`keystead mailbox`."""
 
 import base64
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +8,7 @@ import typer
 
 from keystead.api.types import mailboxes as t
 from keystead.cli.app import App, refuse_usage, this
-from keystead.cli.output import document
+from keystead.cli.output import document, emit
 from keystead.cli.progress import bytes_bar, percent_bar
 from keystead.cli.values import fresh_file
 from keystead.client.exporting import export_items, write_file
@@ -123,8 +122,7 @@ def read(
         app.show({"item": item, "size_bytes": len(data), "data": base64.b64encode(data).decode()})
     else:
         for chunk in content.chunks:
-            sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+            emit(chunk)
 
 
 @app.command()
@@ -207,5 +205,6 @@ def _finish(app: App, assignment: t.AssignmentView, *, wait: bool) -> None:
         app.show(assignment)
         return
     job = app.wait(assignment.job_id)
-    app.show(document(assignment, state=job.state, progress_percent=job.progress_percent, job=job))
+    details = {"job": job} if app.options.json else {}
+    app.show(document(assignment, state=job.state, progress_percent=job.progress_percent, **details))
     app.finish_job(job)

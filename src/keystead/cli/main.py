@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -24,6 +25,7 @@ PROGRAM = "keystead"
 EXIT_UNEXPECTED = 1
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+GC_THRESHOLD = 100_000
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Make a home."),
@@ -130,7 +132,7 @@ def run(
     except KeysteadError as error:
         return report(error, options)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        _complain("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone. Python would complain when it flushes stdout at the end: give it nothing to flush into.
@@ -146,7 +148,6 @@ def _invoke(app: App, rest: list[str]) -> int:
     try:
         with command.make_context(PROGRAM, rest, obj=app) as context:
             command.invoke(context)
-        sys.stdout.flush()
     except typer.Exit as end:
         return end.exit_code
     except typer.TyperException as error:
@@ -159,15 +160,13 @@ def _invoke(app: App, rest: list[str]) -> int:
 
 def _tell(app: App, plan: Planned) -> None:
     """What a command would do."""
-    from keystead.cli.output import as_json
+    from keystead.cli.output import as_json, emit
 
     if app.options.json:
-        sys.stdout.write(
-            as_json({"what_if": True, "act": plan.act, "tenant": plan.tenant or app.tenant or None, "request": plan.request}) + "\n"
-        )
+        emit(as_json({"what_if": True, "act": plan.act, "tenant": plan.tenant or app.tenant or None, "request": plan.request}) + "\n")
     else:
         where = plan.tenant or app.tenant
-        sys.stdout.write(f"what if: {plan.act}{f' in {where}' if where else ''} {as_json(plan.request)}\n")
+        emit(f"what if: {plan.act}{f' in {where}' if where else ''} {as_json(plan.request)}\n")
 
 
 def report(error: KeysteadError, options: GlobalOptions) -> int:
@@ -181,20 +180,20 @@ def report(error: KeysteadError, options: GlobalOptions) -> int:
 
     if options.debug:
         _trace(error)
-    sys.stderr.write(f"error: {clean(' '.join(str(error).split()))}\n")
+    _complain(f"error: {clean(' '.join(str(error).split()))}")
     if isinstance(error, ChecksFailed):
         for check in error.failed:
             subject = f"{check.subject}: " if check.subject else ""
-            sys.stderr.write(f"failed check: {check.check}: {clean(' '.join(f'{subject}{check.detail}; {check.mend}'.split()))}\n")
+            _complain(f"failed check: {check.check}: {clean(' '.join(f'{subject}{check.detail}; {check.mend}'.split()))}")
     if options.json:
-        sys.stdout.write(as_json(problem(error)) + "\n")
+        _last_word(sys.stdout, as_json(problem(error)))
     return status_of(error)[1]
 
 
 def _unexpected(error: Exception, options: GlobalOptions) -> int:
     """One line; what the exception says is left out, because libraries put values into their texts."""
     kind = type(error).__name__
-    sys.stderr.write(f"error: unexpected: {kind}; run it again with --debug and report what it shows\n")
+    _complain(f"error: unexpected: {kind}; run it again with --debug and report what it shows")
     if options.debug:
         _trace(error)
     if options.json:
@@ -208,8 +207,19 @@ def _unexpected(error: Exception, options: GlobalOptions) -> int:
             "detail": kind,
             "mend": "",
         }
-        sys.stdout.write(as_json(problem) + "\n")
+        _last_word(sys.stdout, as_json(problem))
     return EXIT_UNEXPECTED
+
+
+def _complain(line: str) -> None:
+    _last_word(sys.stderr, line)
+
+
+def _last_word(stream: TextIO, line: str) -> None:
+    """What is said about a failure must not fail in turn: the exit code still tells."""
+    with contextlib.suppress(OSError):
+        stream.write(line.rstrip("\n") + "\n")
+        stream.flush()
 
 
 def _trace(error: Exception) -> None:
@@ -220,8 +230,15 @@ def _trace(error: Exception) -> None:
 
 def main() -> None:
     """The program's entry point."""
+    # A command lives for half a second: collecting garbage among freshly imported modules, and taking the interpreter down piece by
+    # piece, would cost a fifth of that. Everything that must be closed is closed by `run`.
+    gc.set_threshold(GC_THRESHOLD)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that does not know a character of somebody's subject line is no reason to fail.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

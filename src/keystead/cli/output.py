@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from keystead.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,6 +16,28 @@ if TYPE_CHECKING:
 HIDDEN = frozenset({"public_key", "warnings"})
 """Fields left out of text: too long to read, or shown on stderr. JSON has them."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def emit(data: str | bytes) -> None:
+    """Write to stdout now.
+
+    Raises:
+        BrokenPipeError: whoever read it has gone.
+        Unavailable: it cannot be written, for instance because the disk behind it is full.
+    """
+    try:
+        if isinstance(data, bytes):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            sys.stdout.write(data)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unavailable(
+            "output_unwritable", f"the output cannot be written: {error.strerror}", "make room, or write it elsewhere"
+        ) from None
 
 
 def as_json(value: object) -> str:

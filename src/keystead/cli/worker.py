@@ -30,15 +30,15 @@ def worker(context: typer.Context) -> None:
         stopped.set()
 
     home = open_home(home_path)
+
+    def upkeep() -> None:
+        purge_expired(home.vault)
+
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         app.say(f"working in {home_path}; stop with Ctrl-C")
-        run_until_stopped(home.services, stopped, lambda: _purge(purge_expired(home.vault)))
+        run_until_stopped(home.services, stopped, upkeep)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         home.close()
-
-
-def _purge(_removed: int) -> None:
-    """How many keys were past their retention is on the vault's own log."""
