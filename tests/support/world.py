@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,7 @@ from keystead.api.types import watching as w
 from keystead.client.client import Client
 from keystead.client.local import LocalTransport
 from keystead.core.access.principal import NOBODY, Principal, Role
+from keystead.core.audit.record import RecordType
 from keystead.core.keys.outcome import Outcome, OutcomeClass
 from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.core.settings import Settings
@@ -170,8 +173,37 @@ class World:
         for close in self._closers:
             close()
 
+    def files_holding(self, *needles: bytes) -> list[str]:
+        """Which file of the home holds which of these bytes, as text for an assertion; databases and their logs included."""
+        found = []
+        for path in sorted(self.path.rglob("*")):
+            data = path.read_bytes() if path.is_file() else b""
+            found += [f"{path.relative_to(self.path)}: {needle!r}" for needle in needles if needle in data]
+        return found
+
+    def objects(self) -> set[str]:
+        """References of the objects on the disk."""
+        root = self.path / "objects"
+        return {f"{path.parent.parent.name}/{path.name}" for path in root.rglob("*") if path.is_file()}
+
+    def age_objects(self, seconds: int) -> None:
+        """Make every object that much older: the store goes by the disk's clock, not by ours."""
+        for path in (self.path / "objects").rglob("*"):
+            if path.is_file():
+                stat = path.stat()
+                os.utime(path, (stat.st_atime - seconds, stat.st_mtime - seconds))
+
     def client(self, principal: Principal, tenant: str = "") -> Client:
         return self.first.client(principal, tenant)
+
+    def forget(self) -> None:
+        """Let the first process start with a cold keyring."""
+        self.services.keyring._open.clear()
+
+    def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Read or change keystead.db past the service, as somebody with the database could."""
+        with closing(sqlite3.connect(self.path / "keystead.db", timeout=10)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
 
     @property
     def first(self) -> Process:
@@ -247,6 +279,22 @@ class TenantWorld:
         made: v.KeyView = self.admin.call("key.create", v.KeyCreate(vault=vault, name=name, **({"ops": ["wrapKey", "unwrapKey"]} | more)))
         return made.base_id
 
+    def own_keys(self, name: str) -> list[str]:
+        """A key of that name in each of the two vaults, for a policy that a test may break without breaking others."""
+        return [self.make_key(f"{self.name}v1", name), self.make_key(f"{self.name}v2", name)]
+
+    def close_keys(self, name: str) -> None:
+        """Disable both keys of that name; what is cached is asked again."""
+        for vault in ("v1", "v2"):
+            self.admin.call("key.disable", v.KeyVersionNamed(vault=self.name + vault, name=name))
+        self.world.clock.advance(61 * SECOND)
+
+    def open_keys(self, name: str) -> None:
+        """Enable them again."""
+        for vault in ("v1", "v2"):
+            self.admin.call("key.enable", v.KeyVersionNamed(vault=self.name + vault, name=name))
+        self.world.clock.advance(61 * SECOND)
+
     def allow(self, vault: str) -> None:
         self.admin.call("vault.access.grant", v.AccessGrant(vault=vault, principal="mail", permissions=PERMISSIONS))
 
@@ -275,6 +323,14 @@ class TenantWorld:
     def audit(self, *operations: str) -> list[w.AuditRecordView]:
         found: list[w.AuditRecordView] = self.admin.call("audit.search", w.SearchAudit(operations=list(operations), limit=5000))
         return found
+
+    def fallbacks(self) -> list[w.AuditRecordView]:
+        """Uses of an availability key, newest first."""
+        return [one for one in self.audit() if one.record_type == RecordType.CUSTOMER_KEY]
+
+    def alerts(self) -> set[str]:
+        """Kinds of the alerts that last."""
+        return {alert.kind for alert in self.admin.call("alerts.list", w.ListAlerts()) if alert.resolved is None}
 
     def health(self, policy: str = "Mail") -> str:
         state: str = self.admin.call("policy.health", p.NamePolicy(policy=policy)).state
