@@ -27,6 +27,7 @@ from keystead.api.types import vaults as v
 from keystead.api.types import watching as w
 from keystead.api.types.base import utc
 from keystead.cli.demo_mail import write_demo_mail
+from keystead.cli.plaintext import look_for
 from keystead.client.importing import import_source
 from keystead.client.sources import open_source
 from keystead.core.audit.record import FALLBACK
@@ -497,15 +498,9 @@ def _read_in_another_process(demo: Demo, upn: str, item: str) -> int:
 
 def _no_plaintext(demo: Demo) -> tuple[int, int]:
     """Look for every phrase in every file of the home; how many files, and bytes, were looked at."""
-    files = size = 0
-    for path in sorted(demo.home.path.rglob("*")):
-        if not path.is_file():
-            continue
-        data = path.read_bytes()
-        files, size = files + 1, size + len(data)
-        found = next((phrase for phrase in demo.phrases if phrase in data), None)
-        _require(found is None, f"found in {path.name}: {found!r}")
-    return files, size
+    found = look_for(demo.home.path, demo.phrases)
+    _require(not found.hits, f"found in {found.hits[0][0]}: {found.hits[0][1]!r}" if found.hits else "")
+    return found.files, found.size
 
 
 def _phrases_of(demo: Demo, upn: str) -> list[bytes]:
