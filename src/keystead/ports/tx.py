@@ -250,6 +250,10 @@ class MailboxRows(Protocol):
 
     def update_folder(self, folder: Folder) -> None: ...
 
+    def drop_folders(self, mailbox_ids: Sequence[str]) -> None:
+        """Remove the folders of mailboxes that hold no items."""
+        ...
+
     def known_hashes(self, mailbox_id: str, hashes: Sequence[bytes]) -> set[bytes]:
         """Which of these content hashes the mailbox has."""
         ...

@@ -242,6 +242,10 @@ class SqlMailboxRows:
             .values(key_version=folder.key_version, name_hash=folder.name_hash, sealed_name=folder.sealed_name)
         )
 
+    def drop_folders(self, mailbox_ids: Sequence[str]) -> None:
+        for part in chunks(mailbox_ids):
+            self._connection.execute(delete(folders).where(folders.c.mailbox_id.in_(part)))
+
     def known_hashes(self, mailbox_id: str, hashes: Sequence[bytes]) -> set[bytes]:
         known: set[bytes] = set()
         for part in chunks(hashes):

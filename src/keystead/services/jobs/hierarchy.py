@@ -80,6 +80,7 @@ def change_hierarchy(services: Services, job: Job) -> Job:
         ]
         changed, keys, jobs = _rewrapped(services, job, batch, old, new)
         tx.mailboxes.rewrapped(job.tenant_id, policy_id, changed, keys)
+        tx.mailboxes.drop_folders([mailbox.id for mailbox in changed if not mailbox.item_count])
         tx.jobs.insert(jobs)
         return save(services, tx, job, done=job.done + len(batch), total=max(job.total, job.done + len(batch)))
 
@@ -101,7 +102,8 @@ def _rewrapped(
 ) -> tuple[list[Mailbox], list[MailboxKey], list[Job]]:
     """The mailboxes, keys and jobs after re-wrapping.
 
-    An empty mailbox needs no move: it gets its fresh key here and is done.
+    An empty mailbox needs no move: it gets its fresh key here and is done. Folders that deleted items left in it lie under the old key, so
+    they go with it.
     """
     now = services.clock.now()
     changed: list[Mailbox] = []
