@@ -59,16 +59,20 @@ class Client:
     def wait(self, job_id: str, on_progress: Callable[[JobView], None] | None = None) -> JobView:
         """Get on with a job until it, and what it started, is finished, or until it has failed three times in a row at the same place.
 
+        A job that was stuck before is tried once all the same: what held it up may have been mended.
+
         Returns:
             The job as it is then: `state` tells.
         """
+        tried = False
         while True:
             view: JobView = self.call("job.show", NameJob(job=job_id))
             if on_progress is not None:
                 on_progress(view)
-            if view.state not in WAITING or view.stuck:
+            if view.state not in WAITING or (view.stuck and tried):
                 return view
             self._transport.push(job_id)
+            tried = True
 
     def close(self) -> None:
         """Let the transport go."""
