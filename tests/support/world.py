@@ -35,6 +35,7 @@ from keystead.api.types import policies as p
 from keystead.api.types import tenants as t
 from keystead.api.types import vaults as v
 from keystead.api.types import watching as w
+from keystead.cli.plaintext import look_for
 from keystead.client.client import Client
 from keystead.client.local import LocalTransport
 from keystead.core.access.principal import NOBODY, Principal, Role
@@ -175,11 +176,7 @@ class World:
 
     def files_holding(self, *needles: bytes) -> list[str]:
         """Which file of the home holds which of these bytes, as text for an assertion; databases and their logs included."""
-        found = []
-        for path in sorted(self.path.rglob("*")):
-            data = path.read_bytes() if path.is_file() else b""
-            found += [f"{path.relative_to(self.path)}: {needle!r}" for needle in needles if needle in data]
-        return found
+        return [f"{name}: {needle!r}" for name, needle in look_for(self.path, list(needles)).hits]
 
     def objects(self) -> set[str]:
         """References of the objects on the disk."""

@@ -16,6 +16,7 @@ from keystead.core.secret import SecretKey
 from keystead.ports.clock import DAY
 from keystead.vault import access, keys, subscriptions, vaults
 from keystead.vault.services import Identity, VaultServices, VaultSettings, application_of, open_vault
+from support.disk import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,4 +113,4 @@ class World:
 
     def files(self) -> Iterable[bytes]:
         """Every byte the database has on disk."""
-        return [Path(entry).read_bytes() for entry in sorted(self.path.parent.glob("vault.db*"))]
+        return [bytes_of(sorted(self.path.parent.glob("vault.db*")))]

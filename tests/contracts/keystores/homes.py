@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from keystead.adapters.keystores.sql import SqlKeyStore, open_keystore
 from keystead.adapters.sql.engine import sqlite_engine
 from keystead.core.secret import SecretKey
+from support.disk import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,4 +82,4 @@ class Home:
 
     def all_bytes(self) -> bytes:
         """Everything on the disk, end to end."""
-        return b"\n".join(path.read_bytes() for path in sorted(self.folder.rglob("*")) if path.is_file())
+        return bytes_of(path for path in sorted(self.folder.rglob("*")) if path.is_file())
