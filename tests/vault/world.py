@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keystead.adapters.sql.vault_store import SqlVaultStore
@@ -20,6 +19,7 @@ from support.disk import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 TENANT = "0d7f4c1e-5a8e-4f43-9d0a-1c2d3e4f5a6b"
 OTHER_TENANT = "6b9e2f0c-1d3a-4c5b-8e7f-9a0b1c2d3e4f"
