@@ -425,7 +425,11 @@ class Keyring:
                 return newer
         try:
             answers = self._confirmed(policy, copies, state, self._ask_both(policy, copies))
-            return self._write_pair(policy, answers)
+            written = self._write_pair(policy, answers)
+            success = _success(answers)
+            if success is not None and success.key is not None:
+                self._mend_rotten(policy, copies, answers, success.key)
+            return written
         finally:
             with self._db.write() as tx:
                 tx.policies.release_probe_lease(policy.id, self._owner)
@@ -545,6 +549,8 @@ class Keyring:
         for answer in answers:
             if answer.outcome.kind is not OutcomeClass.INTEGRITY:
                 continue
+            if len({_vault_of(copies[role].key_uri) for role in CUSTOMER_ROLES}) == 1:
+                continue  # nothing vouches for the name on a damaged copy: never let it bring both copies into one vault (R-071)
             try:
                 mended = self.wrap_customer(policy, policy.version_id, answer.role, copies[answer.role].key_uri, key)
             except VaultFailure:
@@ -632,6 +638,11 @@ def _pair(state: PolicyState) -> tuple[OutcomeClass, ...]:
 def _state_outcome(state: PolicyState, role: CopyRole) -> OutcomeClass | None:
     kind = state.primary if role is CopyRole.PRIMARY else state.secondary
     return OutcomeClass(kind) if kind else None
+
+
+def _vault_of(key_uri: str) -> str:
+    """What two keys of one vault have in common; total, since the name on a damaged copy can be anything."""
+    return key_uri.lower().partition("/keys/")[0]
 
 
 def _success(answers: Sequence[Answer]) -> Answer | None:
