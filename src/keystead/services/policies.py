@@ -353,7 +353,8 @@ def _facts(services: Services, call: Call, bases: Sequence[str]) -> tuple[list[C
     return facts, failed
 
 
-_NOT_REGISTERED = frozenset({"vault-of-another-tenant", "host-not-allowed"})
+_NOT_REGISTERED = frozenset({"vault-another-tenant", "vault-not-found", "key-uri-invalid"})
+"""Reasons of a vault side that knows no such vault of this tenant."""
 
 
 def _round_trip_check(fact: CheckedKey, outcome: Outcome) -> FailedCheck:
