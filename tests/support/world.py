@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -129,15 +130,19 @@ class ScriptedVaults:
 class World:
     """One installation."""
 
-    def __init__(self, path: Path, **settings: Any) -> None:
+    def __init__(self, path: Path, *, like: World | None = None, **settings: Any) -> None:
+        """`like`: an installation whose stores are copied, so that a test need not make its own tenants and keys."""
         self.path = path
         self.clock = ManualClock()
         self.settings = replace(Settings(), **settings)
         self.faults: dict[str, str] = {}
+        if like is not None:
+            shutil.copytree(like.path, path, dirs_exist_ok=True)
+            self.clock.time = like.clock.time
         for name in ("seals", "objects"):
             (path / name).mkdir(exist_ok=True)
-        self.master = SecretKey(os.urandom(KEY_BYTES))
-        self.seal = SecretKey(os.urandom(KEY_BYTES))
+        self.master: SecretKey = like.master if like is not None else SecretKey(os.urandom(KEY_BYTES))
+        self.seal: SecretKey = like.seal if like is not None else SecretKey(os.urandom(KEY_BYTES))
         self._closers: list[Callable[[], None]] = []
         first = self.process("first")
         self.services, self.vault, self.vaults, self.dispatcher = first.services, first.vault, first.vaults, first.dispatcher
@@ -254,6 +259,10 @@ class TenantWorld:
     @property
     def admin(self) -> Client:
         return self.world.as_person(f"admin@{self.domain}")
+
+    def within(self, world: World) -> TenantWorld:
+        """The same tenant in a copy of its installation."""
+        return replace(self, world=world)
 
     def person(self, local: str, *roles: t.RoleName) -> Client:
         upn = f"{local}@{self.domain}"
