@@ -32,6 +32,7 @@ from keystead.api.routes import Side
 from keystead.client.client import Client
 from keystead.client.local import LocalTransport
 from keystead.core.access.principal import NOBODY, Principal, Role
+from keystead.core.alerts import Alert, AlertKind
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
 from keystead.core.ids import new_id
 from keystead.core.secret import KEY_BYTES, SecretKey
@@ -171,7 +172,12 @@ def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
     with db.read() as tx:
         stored = tx.settings.all()
     settings, sources = read_settings(path, environment, stored)
-    keystore = open_keystore(engines["keys"], path / "seals", _seal(path / _MASTER), clock, os.urandom)
+    try:
+        keystore = open_keystore(engines["keys"], path / "seals", _seal(path / _MASTER), clock, os.urandom)
+    except IntegrityFailure as error:
+        with db.write() as tx:  # the store was opened with a seal that is not its own, or by somebody who changed it
+            tx.alerts.raise_alert(Alert("", AlertKind.KEY_STORE, "keystore", clock.now(), None, error.code))
+        raise
     vault = open_vault(SqlVaultStore(engines["vault"]), _seal(path / _VAULT_SEAL), clock, os.urandom)
     vaults: Vaults = EmbeddedVaults(vault)
     dev = None

@@ -468,6 +468,16 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         changes=False,
     ),
     Route(
+        "alerts.everywhere",
+        "GET",
+        "/v1/alerts",
+        _S + "watching:all_alerts",
+        watching.ListAlerts,
+        list[watching.AlertView],
+        scope=Scope.PROVIDER,
+        changes=False,
+    ),
+    Route(
         "alerts.list",
         "GET",
         "/v1/tenants/{tenant}/alerts",

@@ -77,6 +77,7 @@ class App:
     interactive: bool = False
     tenant: str = ""
     _connection: Connection | None = field(default=None, repr=False)
+    _warned: set[str] = field(default_factory=set, repr=False)
 
     # -- calling -------------------------------------------------------------------------------------------------------------------
 
@@ -156,16 +157,21 @@ class App:
             value: a response, a list of responses, or a dictionary.
             columns: the fields of a list shown as text.
         """
-        from keystead.cli.output import as_json, as_text, cell, emit, fields_of
+        from keystead.cli.output import as_json, as_text, emit, fields_of, warning_text
 
         warnings = [] if isinstance(value, list) else fields_of(value).get("warnings") or []
         for warning in warnings:
-            self.warn(cell(warning))
+            self.warn(warning_text(warning))
         emit((as_json(value) if self.options.json else as_text(value, columns)) + "\n")
 
     def warn(self, text: str) -> None:
-        """One line on stderr."""
-        sys.stderr.write(f"warning: {' '.join(text.split())}\n")
+        """One line on stderr; a warning that was given before is not given again."""
+        from keystead.cli.output import clean
+
+        line = clean(" ".join(text.split()))
+        if line not in self._warned:
+            self._warned.add(line)
+            sys.stderr.write(f"warning: {line}\n")
 
     def say(self, text: str) -> None:
         """A remark for people, on stderr; programs that read JSON get none."""

@@ -134,7 +134,7 @@ def disable(context: typer.Context, vault: Vault, name: Name, version: Version =
     """Disable a version, or all of them. Says first what stops opening."""
     app = this(context)
     warnings = warn_of_uses(app, vault, name, version)
-    app.show(document(app.call("key.disable", t.KeyVersionNamed(vault=vault, name=name, version=version))) | _said(app, warnings))
+    app.show(document(app.call("key.disable", t.KeyVersionNamed(vault=vault, name=name, version=version)), warnings=warnings))
 
 
 @app.command()
@@ -197,7 +197,7 @@ def delete(context: typer.Context, vault: Vault, name: Name) -> None:
     app = this(context)
     warnings = warn_of_uses(app, vault, name, None)
     app.confirm(f"Delete the key {name} in the vault {vault}?")
-    app.show(document(app.call("key.delete", t.KeyNamed(vault=vault, name=name))) | _said(app, warnings))
+    app.show(document(app.call("key.delete", t.KeyNamed(vault=vault, name=name)), warnings=warnings))
 
 
 @app.command()
@@ -230,8 +230,3 @@ def warn_of_uses(app: App, vault: str, name: str, version: str | None) -> list[s
     for warning in warnings:
         app.warn(warning)
     return warnings
-
-
-def _said(app: App, warnings: list[str]) -> dict[str, list[str]]:
-    """Warnings as a field of the JSON document; for people they are on stderr already."""
-    return {"warnings": warnings} if app.options.json else {}

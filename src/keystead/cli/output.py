@@ -60,6 +60,14 @@ def clean(text: str) -> str:
     return text if text.isprintable() else "".join(one if one.isprintable() else _REPLACEMENT for one in text)
 
 
+def warning_text(warning: object) -> str:
+    """A warning of an answer as a sentence: text, or a check that did not hold but refuses nothing."""
+    if isinstance(warning, str):
+        return warning
+    check = fields_of(warning)
+    return f"{check['check']}: {check['detail']}; {check['mend']}"
+
+
 def cell(value: object) -> str:
     """One value as text on one line."""
     if value is None or value == "":

@@ -15,11 +15,13 @@ class AlertKind(StrEnum):
     KEY_INTEGRITY = "key-integrity"
     CACHE_NEAR_EXPIRY = "cache-near-expiry"
     JOB_FAILING = "job-failing"
+    KEY_STORE = "key-store-access"
+    """Something tried to open the key store, or a key in it, other than the service does (R-153)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One condition. `resolved` is None while it lasts; `detail` holds ids and key URIs only."""
+    """One condition. `tenant_id` is empty for the installation's own; `resolved` is None while it lasts; `detail` holds ids and key URIs only."""
 
     tenant_id: str
     kind: AlertKind

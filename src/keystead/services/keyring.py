@@ -597,10 +597,19 @@ class Keyring:
             raise IntegrityFailure("envelope_damaged", f"the {name} is not what was written", "restore the policy's rows from a backup")
         return envelope
 
+    def _alert_key_store(self, policy: Policy, detail: str) -> None:
+        """R-153: what the key store refuses was not sealed by the service, or was changed."""
+        with self._db.write() as tx:
+            tx.alerts.raise_alert(Alert(policy.tenant_id, AlertKind.KEY_STORE, policy.id, self._clock.now(), None, detail))
+
     def _unwrap_stored(self, policy: Policy, copy: PolicyCopy, compartment: Compartment, key_id: str) -> SecretKey:
         envelope = self._open_envelope(policy, copy)
         context = keystore_context(policy.tenant_id, policy.id, policy.version_id, copy.role.value)
-        key = SecretKey(self._keystore.open(compartment, key_id, envelope.wrapped, context.encode()))
+        try:
+            key = SecretKey(self._keystore.open(compartment, key_id, envelope.wrapped, context.encode()))
+        except IntegrityFailure as error:
+            self._alert_key_store(policy, f"a value of the compartment {compartment} did not open: {error.code}")
+            raise
         check_matches(policy.check_value, expand_policy_key(key), policy_name=policy.name)
         return key
 

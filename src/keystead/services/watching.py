@@ -54,10 +54,19 @@ def search_audit(services: Services, call: Call, request: t.SearchAudit) -> list
 
 def list_alerts(services: Services, call: Call, request: t.ListAlerts) -> list[AlertView]:
     """Conditions of the tenant, newest first, and moves that are overdue."""
+    return _alerts(services, call.tenant_id, request.limit)
+
+
+def all_alerts(services: Services, call: Call, request: t.ListAlerts) -> list[AlertView]:
+    """Conditions of all tenants and of the installation itself: for the provider, who sees ids only."""
+    return _alerts(services, None, request.limit)
+
+
+def _alerts(services: Services, tenant_id: str | None, limit: int) -> list[AlertView]:
     now = services.clock.now()
     with services.db.read() as tx:
-        alerts = tx.alerts.page(call.tenant_id, limit=request.limit)
-        overdue = tx.mailboxes.overdue_moves(call.tenant_id, now - services.settings.move_warning)
+        alerts = tx.alerts.page(tenant_id, limit=limit)
+        overdue = tx.mailboxes.overdue_moves(tenant_id, now - services.settings.move_warning)
     views = [
         AlertView(
             kind="move-escalated" if now - (mailbox.assigned_at or now) > services.settings.move_escalation else "move-overdue",
@@ -78,7 +87,7 @@ def list_alerts(services: Services, call: Call, request: t.ListAlerts) -> list[A
         )
         for alert in alerts
     ]
-    return views[: request.limit]
+    return views[:limit]
 
 
 def list_jobs(services: Services, call: Call, request: t.ListJobs) -> list[JobView]:

@@ -1,6 +1,5 @@
 """Mailboxes and items."""
 
-
 from datetime import datetime
 from typing import Annotated, Literal
 

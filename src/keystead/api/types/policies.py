@@ -1,6 +1,5 @@
 """Data encryption policies."""
 
-
 from datetime import datetime
 from typing import Literal
 

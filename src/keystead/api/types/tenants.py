@@ -1,6 +1,5 @@
 """Tenants, people, tokens."""
 
-
 from datetime import datetime
 from typing import Literal
 

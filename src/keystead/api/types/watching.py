@@ -1,6 +1,5 @@
 """Jobs, audit records, alerts, settings, the home."""
 
-
 from datetime import datetime
 from typing import Annotated, Literal
 

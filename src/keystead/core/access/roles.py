@@ -93,6 +93,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     # watching
     "audit.search": _AUDIT,
     "alerts.list": _DIRECTORY,
+    "alerts.everywhere": _OPERATOR,
     "job.list": _DIRECTORY,
     "job.show": _DIRECTORY,
     "job.cancel": _EXCHANGE,
