@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,24 @@ def test_every_code_has_a_text(reference: Any) -> None:
     }
     rows = reference.checks_table().splitlines()[2:]
     assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def test_every_function_the_documents_name_exists() -> None:
+    missing = []
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for file, name in re.findall(r"([a-z_/]+\.py):(\w+)", page.read_text()):
+            source = ROOT / "src" / "keystead" / file
+            if not source.is_file() or not re.search(rf"^\s*(def|class) {name}\b", source.read_text(), re.MULTILINE):
+                missing.append(f"{page.name}: {file}:{name}")
+    assert missing == []
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    links = [
+        (page, target)
+        for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    ]
+    assert len(links) > 50
+    written_later = "performance.md"  # `make bench` writes it
+    assert [f"{page.name}: {target}" for page, target in links if not (page.parent / target).exists() and target != written_later] == []
