@@ -30,8 +30,9 @@ from keystead.core.alerts import Alert, AlertKind
 from keystead.core.audit.record import FALLBACK, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
 from keystead.core.door import key_bytes
 from keystead.core.errors import IntegrityFailure, KeyDenied, NotFound, Unavailable
-from keystead.core.formats.context import envelope_context, key_context, keystore_context
+from keystead.core.formats.context import envelope_context, keystore_context
 from keystead.core.formats.envelope import Envelope, WrapAlgorithm, decode, encode
+from keystead.core.formats.mailbox_items import mailbox_key_context
 from keystead.core.formats.wrapped_key import unwrap, wrap
 from keystead.core.ids import new_id
 from keystead.core.keys.decide import CachedKey, Family, Health, Limits, Operation, Verdict, decide, health
@@ -59,13 +60,6 @@ MAX_CHILDREN = 20_000
 AVAILABILITY = "availability:"
 PROVIDER = "provider:"
 """Where a copy's key URI would be, for keys of the key store: prefix and id."""
-
-MAILBOX_KEY = "mailbox-key"
-
-
-def key_name(mailbox_id: str, version: int) -> str:
-    """How contexts name one version of a mailbox key."""
-    return f"{mailbox_id}/{version}"
 
 
 class OpenPolicy:
@@ -108,7 +102,7 @@ class OpenPolicy:
             if found is not None:
                 self._children.move_to_end(name)
                 return found
-        context = key_context(self.policy.tenant_id, MAILBOX_KEY, key_name(mailbox_id, version), self.policy.id, POLICY_KEY_VERSION)
+        context = mailbox_key_context(self.policy.tenant_id, mailbox_id, version, self.policy.id, POLICY_KEY_VERSION)
         key = unwrap(
             self._keys.wrap,
             wrapped,
@@ -126,7 +120,7 @@ class OpenPolicy:
 
     def new_mailbox_key(self, mailbox_id: str, version: int, random: RandomBytes) -> bytes:
         """A fresh mailbox key, wrapped; it is opened like any other when first used."""
-        context = key_context(self.policy.tenant_id, MAILBOX_KEY, key_name(mailbox_id, version), self.policy.id, POLICY_KEY_VERSION)
+        context = mailbox_key_context(self.policy.tenant_id, mailbox_id, version, self.policy.id, POLICY_KEY_VERSION)
         return wrap(
             self._keys.wrap,
             SecretKey(random(KEY_BYTES)),
@@ -283,6 +277,7 @@ class Keyring:
         self, policy: Policy, copies: dict[CopyRole, PolicyCopy], state: PolicyState, operation: Operation, request_id: str
     ) -> OpenPolicy:
         """Nothing is cached: ask one key at random, then the other."""
+        asked_at = self._clock.now()  # what is true at the time of asking may have ended by the time of the answer
         roles = list(CUSTOMER_ROLES)
         if self._random(1)[0] & 1:
             roles.reverse()
@@ -303,7 +298,7 @@ class Keyring:
         if len(answers) == len(CUSTOMER_ROLES):
             state = self._write_pair(policy, answers)
         if success is not None and success.key is not None:
-            opened = OpenPolicy(policy, expand_policy_key(success.key), success.role, self._clock.now(), state.generation, single=False)
+            opened = OpenPolicy(policy, expand_policy_key(success.key), success.role, asked_at, state.generation, single=False)
             self._open[policy.id] = opened
             self._mend_rotten(policy, copies, answers, success.key)
             return opened
