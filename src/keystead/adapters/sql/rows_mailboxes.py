@@ -28,6 +28,7 @@ _PLACE = (
     .join(
         mailbox_keys,
         and_(mailbox_keys.c.mailbox_id == items.c.mailbox_id, mailbox_keys.c.version == items.c.key_version),
+        isouter=True,  # an item whose key is gone is damaged, not absent
     )
     .where(
         mailboxes.c.tenant_id == bindparam("tenant"),
