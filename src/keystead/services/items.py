@@ -12,7 +12,6 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
-import msgspec
 from zstandard import ZstdCompressor, ZstdDecompressor
 
 from keystead.api.call import Content
@@ -21,12 +20,28 @@ from keystead.api.types.mailboxes import Hit, ImportResult, ItemView, MalformedI
 from keystead.api.types.tenants import Done
 from keystead.core.access.principal import Role
 from keystead.core.errors import Conflict, Forbidden, IntegrityFailure, InvalidRequest, NotFound
-from keystead.core.formats.context import object_context
-from keystead.core.formats.pack import PackWriter
+from keystead.core.formats.mailbox_items import (
+    PART_BYTES,
+    SMALL_ITEM,
+    ItemSummary,
+    content_hash,
+    decode_folder_name,
+    decode_summary,
+    encode_summary,
+    folder_context,
+    folder_hash,
+    item_context,
+    pack_id,
+    part_box,
+    part_bytes,
+    part_count,
+    stands_alone,
+    summary_context,
+)
+from keystead.core.formats.pack import MAX_PACK_BYTES, PackWriter
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES, new_compressor, open_object, seal, seal_into
 from keystead.core.ids import new_id
 from keystead.core.keys.decide import Operation
-from keystead.core.keys.hierarchy import MailboxKeys, keyed_hash
 from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, StoredObject
 from keystead.core.stores.message import summarise
 from keystead.core.stores.searchtext import matches
@@ -38,16 +53,12 @@ if TYPE_CHECKING:
 
     from keystead.api.call import Call, Upload
     from keystead.api.types import mailboxes as t
+    from keystead.core.keys.hierarchy import MailboxKeys
     from keystead.core.stores.message import Summary
     from keystead.ports.tx import ItemPlace, Tx
     from keystead.services.context import Services
     from keystead.services.keyring import OpenPolicy
 
-SMALL_ITEM = 1024 * 1024
-"""Items up to 1 MiB lie in packs, larger ones stand alone (design section 4)."""
-PACK_BYTES = 8 * 1024 * 1024
-PART_BYTES = 4 * 1024 * 1024
-"""Plaintext of one part of a large item; parts are not compressed, so that each lies at a known place."""
 HEADER_BYTES = 256 * 1024
 """How much of an item is looked at for its summary."""
 MAX_FOLDER = 512
@@ -56,19 +67,8 @@ DEFAULT_FOLDER = "Inbox"
 MAX_BATCH = 5_000
 ATTEMPTS = 5
 
-ITEM, SUMMARY, FOLDER_NAME = "item", "item-summary", "folder-name"
-BY_CONTENT, BY_FOLDER = "item-content", "folder-name"
 MEDIA_TYPES = {"calendar": "text/calendar", "message": "message/rfc822", "chat": "message/rfc822"}
 SEARCHERS = frozenset({Role.GLOBAL_ADMIN, Role.COMPLIANCE_ADMIN})
-
-
-class ItemSummary(msgspec.Struct, frozen=True):
-    """What is sealed beside an item, as JSON: for listings, and so that a move can hash again without reading the item."""
-
-    subject: str
-    sender: str
-    sha256: str
-    ordinal: int
 
 
 class _Moved(Exception):
@@ -81,7 +81,7 @@ class _Tools(threading.local):
     def __init__(self) -> None:
         self.compressor: ZstdCompressor = new_compressor()
         self.decompressor: ZstdDecompressor = ZstdDecompressor()
-        self.pack = bytearray(PACK_BYTES)
+        self.pack = bytearray(MAX_PACK_BYTES)
 
 
 _tools = _Tools()
@@ -225,7 +225,7 @@ class _Packing:
                 random=self._services.random,
             )
         item_id = new_id(self._services.random)
-        context = object_context(self._mailbox.tenant_id, ITEM, item_id, 0, last=True)
+        context = item_context(self._mailbox.tenant_id, item_id)
         entry = self._writer.add(item_id, item.data, context=context, compressor=_tools.compressor)
         self._count += 1
         row = _row(
@@ -258,7 +258,7 @@ class _Packing:
 def _store_large(services: Services, target: _Target, request: t.ImportLarge, upload: Upload) -> _Stored:
     """Seal an item part by part into an object of its own."""
     mailbox, item_id, ref = target.mailbox, new_id(services.random), services.objects.new_ref(services.random)
-    parts = max(1, -(-upload.size // PART_BYTES))
+    parts = part_count(upload.size)
     digest = hashlib.sha256()
     first = b""
     buffer = memoryview(bytearray(PART_BYTES + OVERHEAD_BYTES))
@@ -266,7 +266,7 @@ def _store_large(services: Services, target: _Target, request: t.ImportLarge, up
     def sealed() -> Iterator[memoryview]:
         nonlocal first
         for index in range(parts):
-            data = _read_exactly(upload, min(PART_BYTES, upload.size - index * PART_BYTES), request.position)
+            data = _read_exactly(upload, part_bytes(upload.size, index), request.position)
             digest.update(data)
             if not index:
                 first = data[:HEADER_BYTES]
@@ -276,7 +276,7 @@ def _store_large(services: Services, target: _Target, request: t.ImportLarge, up
                 data,
                 key_id=mailbox.id,
                 key_version=mailbox.key_version,
-                context=object_context(mailbox.tenant_id, ITEM, item_id, index, last=index == parts - 1),
+                context=item_context(mailbox.tenant_id, item_id, index, parts),
                 nonce=services.random(12),
             )
             yield buffer[:size]
@@ -380,26 +380,10 @@ def _check_folder(name: str) -> None:
 # -- sealing what lies beside items, also for moves -----------------------------------------------------------------------------------
 
 
-def pack_id(ref: str) -> str:
-    """The id a pack's index is bound to: the random name of its object, as a UUID."""
-    name = ref.rpartition("/")[2]
-    return f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}"
-
-
-def content_hash(keys: MailboxKeys, digest: bytes, ordinal: int) -> bytes:
-    """What an item is recognised by when it comes again: a keyed hash, worth nothing without the mailbox key."""
-    return keyed_hash(keys.lookup, BY_CONTENT, digest + ordinal.to_bytes(4, "big"))
-
-
-def folder_hash(keys: MailboxKeys, name: str) -> bytes:
-    """What a folder is found by."""
-    return keyed_hash(keys.lookup, BY_FOLDER, name.encode())
-
-
 def seal_summary(services: Services, mailbox: Mailbox, keys: MailboxKeys, version: int, item_id: str, summary: ItemSummary) -> bytes:
     """Seal what is listed of an item."""
-    context = object_context(mailbox.tenant_id, SUMMARY, item_id, 0, last=True)
-    return seal(keys.seal, msgspec.json.encode(summary), key_id=mailbox.id, key_version=version, context=context, nonce=services.random(12))
+    context = summary_context(mailbox.tenant_id, item_id)
+    return seal(keys.seal, encode_summary(summary), key_id=mailbox.id, key_version=version, context=context, nonce=services.random(12))
 
 
 def open_summary(tenant_id: str, keys: MailboxKeys, item: Item) -> ItemSummary:
@@ -408,24 +392,21 @@ def open_summary(tenant_id: str, keys: MailboxKeys, item: Item) -> ItemSummary:
     Raises:
         IntegrityFailure: it is not what was written.
     """
-    context = object_context(tenant_id, SUMMARY, item.id, 0, last=True)
+    name = f"summary of item {item.id}"
     data = open_object(
         keys.seal,
         item.summary,
         key_id=item.mailbox_id,
         key_version=item.key_version,
-        context=context,
-        object_name=f"summary of item {item.id}",
+        context=summary_context(tenant_id, item.id),
+        object_name=name,
     )
-    return _summary_decoder.decode(data)
-
-
-_summary_decoder = msgspec.json.Decoder(ItemSummary)
+    return decode_summary(data, object_name=name)
 
 
 def sealed_folder(services: Services, mailbox: Mailbox, keys: MailboxKeys, version: int, folder_id: str, name: str) -> Folder:
     """A folder row under one version of the mailbox key."""
-    context = object_context(mailbox.tenant_id, FOLDER_NAME, folder_id, 0, last=True)
+    context = folder_context(mailbox.tenant_id, folder_id)
     sealed = seal(keys.seal, name.encode(), key_id=mailbox.id, key_version=version, context=context, nonce=services.random(12))
     return Folder(folder_id, mailbox.id, version, folder_hash(keys, name), sealed)
 
@@ -436,16 +417,16 @@ def open_folder(tenant_id: str, keys: MailboxKeys, folder: Folder) -> str:
     Raises:
         IntegrityFailure: it is not what was written.
     """
-    context = object_context(tenant_id, FOLDER_NAME, folder.id, 0, last=True)
+    name = f"name of folder {folder.id}"
     data = open_object(
         keys.seal,
         folder.sealed_name,
         key_id=folder.mailbox_id,
         key_version=folder.key_version,
-        context=context,
-        object_name=f"name of folder {folder.id}",
+        context=folder_context(tenant_id, folder.id),
+        object_name=name,
     )
-    return data.decode()
+    return decode_folder_name(data, object_name=name)
 
 
 def open_item(services: Services, tenant_id: str, keys: MailboxKeys, item: Item) -> bytes:
@@ -461,27 +442,21 @@ def open_item(services: Services, tenant_id: str, keys: MailboxKeys, item: Item)
         box,
         key_id=item.mailbox_id,
         key_version=item.key_version,
-        context=object_context(tenant_id, ITEM, item.id, 0, last=True),
+        context=item_context(tenant_id, item.id),
         object_name=f"item {item.id}",
         decompressor=_tools.decompressor,
     )
 
 
-def part_box(item: Item, index: int) -> tuple[int, int]:
-    """Where a part of a large item lies in its object: offset and length."""
-    full = PART_BYTES + OVERHEAD_BYTES
-    return index * full, min(full, item.size - index * PART_BYTES + OVERHEAD_BYTES)
-
-
 def open_part(services: Services, tenant_id: str, keys: MailboxKeys, item: Item, index: int) -> bytes:
     """One part of a large item. Raises: as `open_item`."""
-    offset, length = part_box(item, index)
+    offset, length = part_box(item.size, index)
     return open_object(
         keys.seal,
         services.objects.get(item.object_ref, offset, length),
         key_id=item.mailbox_id,
         key_version=item.key_version,
-        context=object_context(tenant_id, ITEM, item.id, index, last=index == item.parts - 1),
+        context=item_context(tenant_id, item.id, index, item.parts),
         object_name=f"part {index} of item {item.id}",
     )
 
@@ -503,7 +478,7 @@ def read_item(services: Services, call: Call, request: t.NameItem) -> Content:
         if not owner or services.settings.record_owner_reads:
             _record_access(services, call, place.mailbox, place.item.id)
         media_type = MEDIA_TYPES[place.item.kind]
-        if place.item.parts > 1 or place.item.size > SMALL_ITEM:
+        if stands_alone(place.item.size, place.item.parts):
             return Content(place.item.size, media_type, _parts(services, call, opened, place, keys))
         try:
             data = open_item(services, call.tenant_id, keys, place.item)
@@ -638,7 +613,7 @@ def _search_mailbox(services: Services, call: Call, mailbox: Mailbox, text: str,
 
 
 def _whole(services: Services, tenant_id: str, keys: MailboxKeys, item: Item) -> bytes:
-    if item.parts > 1 or item.size > SMALL_ITEM:
+    if stands_alone(item.size, item.parts):
         return b"".join(open_part(services, tenant_id, keys, item, index) for index in range(item.parts))
     return open_item(services, tenant_id, keys, item)
 

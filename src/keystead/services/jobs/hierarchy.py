@@ -15,8 +15,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import IntegrityFailure, NotFound, PreconditionFailed
-from keystead.core.formats.context import object_context
-from keystead.core.formats.pack import PackWriter
+from keystead.core.formats.mailbox_items import (
+    MAILBOX_KEY,
+    PART_BYTES,
+    content_hash,
+    item_context,
+    key_name,
+    pack_id,
+    part_box,
+    stands_alone,
+)
+from keystead.core.formats.pack import MAX_PACK_BYTES, PackWriter
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES, reseal_into
 from keystead.core.formats.wrapped_key import rewrap_all
 from keystead.core.keys.decide import Operation
@@ -24,23 +33,9 @@ from keystead.core.policies.policy import POLICY_KEY_VERSION, CopyRole, Workload
 from keystead.core.stores.mailbox import Item, Mailbox, MailboxKey, MoveState, StoredObject
 from keystead.ports.tx import MovedItem
 from keystead.services.auditing import record_system
-from keystead.services.items import (
-    ITEM,
-    PACK_BYTES,
-    PART_BYTES,
-    SMALL_ITEM,
-    content_hash,
-    key_of,
-    open_folder,
-    open_summary,
-    pack_id,
-    part_box,
-    seal_summary,
-    sealed_folder,
-)
+from keystead.services.items import key_of, open_folder, open_summary, seal_summary, sealed_folder
 from keystead.services.jobs.rows import new_job
 from keystead.services.jobs.slices import done, save
-from keystead.services.keyring import MAILBOX_KEY, OpenPolicy, key_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +44,7 @@ if TYPE_CHECKING:
     from keystead.core.keys.hierarchy import MailboxKeys
     from keystead.ports.tx import Tx
     from keystead.services.context import Services
+    from keystead.services.keyring import OpenPolicy
 
 # -- the first half: re-wrap ----------------------------------------------------------------------------------------------------------
 
@@ -161,7 +157,7 @@ class _Buffers(threading.local):
     """One set for every thread that moves mailboxes."""
 
     def __init__(self) -> None:
-        self.pack = bytearray(PACK_BYTES)
+        self.pack = bytearray(MAX_PACK_BYTES)
         self.scratch = memoryview(bytearray(PART_BYTES + OVERHEAD_BYTES))
         self.part = memoryview(bytearray(PART_BYTES + OVERHEAD_BYTES))
 
@@ -329,7 +325,7 @@ def _reencrypted(services: Services, move: _Move, items: Sequence[Item]) -> tupl
                 key_version=move.version,
                 random=services.random,
             )
-        context = object_context(move.mailbox.tenant_id, ITEM, item.id, 0, last=True)
+        context = item_context(move.mailbox.tenant_id, item.id)
         entry = writer.add_resealed(
             item.id,
             box,
@@ -371,7 +367,7 @@ def _boxes(services: Services, items: Sequence[Item]) -> Iterator[tuple[Item, me
 
 
 def _stands_alone(item: Item) -> bool:
-    return item.parts > 1 or item.size > SMALL_ITEM
+    return stands_alone(item.size, item.parts)
 
 
 def _reencrypted_large(services: Services, move: _Move, item: Item) -> tuple[MovedItem, StoredObject]:
@@ -379,8 +375,8 @@ def _reencrypted_large(services: Services, move: _Move, item: Item) -> tuple[Mov
 
     def parts() -> Iterator[memoryview]:
         for index in range(item.parts):
-            offset, length = part_box(item, index)
-            context = object_context(move.mailbox.tenant_id, ITEM, item.id, index, last=index == item.parts - 1)
+            offset, length = part_box(item.size, index)
+            context = item_context(move.mailbox.tenant_id, item.id, index, item.parts)
             size = reseal_into(
                 _buffers.part,
                 _buffers.scratch,
