@@ -451,12 +451,18 @@ class Keyring:
                 secondary_reason=secondary.reason,
             )
             tx.policies.save_state(state)
-            wanted = _alerts_for(kinds, cached_age=now - state.succeeded_at if state.succeeded_at else 0, settings=self._settings)
+            last = max(state.succeeded_at, self._opened_at(policy.id))
+            wanted = _alerts_for(kinds, cached_age=now - last if last else 0, settings=self._settings)
             gone = [kind for kind in _KEY_ALERTS if kind not in wanted]
             tx.alerts.resolve(policy.id, gone, now)
             for kind in wanted:
                 tx.alerts.raise_alert(Alert(policy.tenant_id, kind, policy.id, now, None, f"primary {primary}, secondary {secondary}"))
         return state
+
+    def _opened_at(self, policy_id: str) -> int:
+        """When a customer key last answered for the cached key; 0 without one. One that opened at the first question left no pair behind."""
+        cached = self._open.get(policy_id)
+        return cached.opened_at if cached is not None and cached.opened_by is not CopyRole.AVAILABILITY else 0
 
     def _state(self, policy_id: str) -> PolicyState:
         with self._db.read() as tx:
