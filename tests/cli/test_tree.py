@@ -77,7 +77,7 @@ def test_the_commands_and_options_that_pages_and_errors_name_exist() -> None:
     for page in _pages():
         # What is announced for later stands in brackets after that word.
         for line in re.findall(r"keystead ([^\n`\"]*)", re.sub(r"later \([^)]*\)", "", page.read_text())):
-            words = line.split()
+            words = [word.rstrip(",;:.") for word in line.split()]
             if not words or words[0] not in COMMANDS:
                 continue
             path = next((" ".join(words[:length]) for length in (3, 2, 1) if " ".join(words[:length]) in EVERY), "")
