@@ -11,6 +11,7 @@ from benchmarks import dovecot
 from benchmarks import home as homes
 from benchmarks.mail import write_maildir, write_mbox
 from benchmarks.timing import MB, Figure, Plan, Spread, child, copy_and_sync, interleaved, main, peak_megabytes, seconds, settled, spread
+
 from keystead.client.importing import import_source
 from keystead.client.sources import open_source
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import home as homes
 from benchmarks.timing import MB, Figure, Plan, interleaved, main, on_one_core, spread
+
 from keystead.api.types import mailboxes as m
 
 if TYPE_CHECKING:
