@@ -318,8 +318,11 @@ class JobRows(Protocol):
         """Newest first; of all tenants for None."""
         ...
 
-    def claim(self, owner: str, now: int, until: int, *, only: str = "") -> Job | None:
-        """Take the most urgent job that is queued and due, or whose runner's lease ran out; `only` restricts to one job and what it started."""
+    def claim(self, owner: str, now: int, until: int, *, only: str = "", kind: str = "") -> Job | None:
+        """Take the most urgent job that is queued and due, or whose runner's lease ran out.
+
+        `only` restricts to one job and what it started, `kind` to jobs of a kind.
+        """
         ...
 
     def save(self, job: Job) -> bool:

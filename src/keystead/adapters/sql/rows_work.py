@@ -98,12 +98,14 @@ class SqlJobRows:
             query = query.where(jobs.c.sequence < select(jobs.c.sequence).where(jobs.c.id == after).scalar_subquery())
         return [_job(row) for row in self._connection.execute(query)]
 
-    def claim(self, owner: str, now: int, until: int, *, only: str = "") -> Job | None:
+    def claim(self, owner: str, now: int, until: int, *, only: str = "", kind: str = "") -> Job | None:
         queued = and_(jobs.c.state == JobState.QUEUED.value, jobs.c.not_before <= now)
         abandoned = and_(jobs.c.state == JobState.RUNNING.value, jobs.c.lease_until <= now)
         query: Select[tuple[object, ...]] = select(jobs).where(or_(queued, abandoned))
         if only:
             query = query.where(or_(jobs.c.id == only, jobs.c.parent_id == only))
+        if kind:
+            query = query.where(jobs.c.kind == kind)
         row = self._connection.execute(query.order_by(jobs.c.priority, jobs.c.sequence).limit(1)).first()
         if row is None:
             return None

@@ -33,7 +33,8 @@ from keystead.core.policies.policy import POLICY_KEY_VERSION, CopyRole, Workload
 from keystead.core.stores.mailbox import Item, Mailbox, MailboxKey, MoveState, StoredObject
 from keystead.ports.tx import MovedItem
 from keystead.services.auditing import record_system
-from keystead.services.items import key_of, open_folder, open_summary, seal_summary, sealed_folder
+from keystead.services.items import key_of, open_folder, open_summary, seal_summary, sealed_folder, stored_box
+from keystead.services.jobs.packing import packs_for
 from keystead.services.jobs.rows import new_job
 from keystead.services.jobs.slices import done, save
 
@@ -203,7 +204,7 @@ def move_mailbox(services: Services, job: Job) -> Job:
     try:
         moved, objects = _reencrypted(services, move, items)
     except IntegrityFailure as error:
-        _mark_failed(services, job, mailbox, error)
+        _mark_failed(services, job, move, error)
         raise
     services.checkpoint("move: new objects stored")
     with services.db.write() as tx:
@@ -212,6 +213,9 @@ def move_mailbox(services: Services, job: Job) -> Job:
         for stored in objects:
             tx.mailboxes.insert_object(stored)
         count = tx.mailboxes.move_items(mailbox.id, moved, below=move.version)
+        if count < len(moved):
+            for stored in objects:  # all that lies in it was deleted meanwhile
+                tx.mailboxes.retire_object_if_empty(stored.ref, services.clock.now())
         tx.mailboxes.set_move(replace(mailbox, moved_items=mailbox.moved_items + count, move_state=MoveState.MOVING))
         return save(services, tx, job, done=job.done + sum(item.size for item in items), total=max(job.total, job.done))
 
@@ -265,8 +269,12 @@ def _superseded(tx: Tx, job: Job, move: _Move) -> bool:
     return now is None or (now.policy_id, now.pending_policy_id, now.key_version) != (move.mailbox.policy_id, None, move.version)
 
 
-def _mark_failed(services: Services, job: Job, mailbox: Mailbox, error: IntegrityFailure) -> None:
+def _mark_failed(services: Services, job: Job, move: _Move, error: IntegrityFailure) -> None:
+    """Say that the move does not get on. A runner that lost the job meanwhile says nothing: what it failed at may be long done."""
+    mailbox = move.mailbox
     with services.db.write() as tx:
+        if _superseded(tx, job, move) or not tx.jobs.extend(job, services.clock.now() + services.settings.job_lease):
+            return
         tx.mailboxes.set_move(replace(mailbox, move_state=MoveState.FAILED))
         record_system(
             services,
@@ -296,50 +304,28 @@ def _reencrypted(services: Services, move: _Move, items: Sequence[Item]) -> tupl
     """Write the items into new objects under the new key."""
     moved: list[MovedItem] = []
     objects: list[StoredObject] = []
-    writer: PackWriter | None = None
-    ref = ""
-    filled = 0
-
-    def store() -> None:
-        nonlocal writer, filled
-        if writer is not None:
-            size = services.objects.put(ref, [writer.finish(pack_id(ref))])
-            objects.append(StoredObject(ref, move.mailbox.id, move.version, size, filled, large=False))
-        writer, filled = None, 0
-
-    for item, box in _boxes(services, items):
-        if box is None:
-            large, stored = _reencrypted_large(services, move, item)
-            moved.append(large)
-            objects.append(stored)
-            continue
-        if writer is not None and not writer.fits(len(box) - OVERHEAD_BYTES):
-            store()
-        if writer is None:
-            ref = services.objects.new_ref(services.random)
-            writer = PackWriter(
-                _buffers.pack,
-                move.new.seal,
-                tenant_id=move.mailbox.tenant_id,
-                key_id=move.mailbox.id,
-                key_version=move.version,
-                random=services.random,
+    tenant_id, mailbox_id = move.mailbox.tenant_id, move.mailbox.id
+    with packs_for(services, move.new, tenant_id=tenant_id, mailbox_id=mailbox_id, key_version=move.version) as packs:
+        for item, box in _boxes(services, items):
+            if box is None:
+                large, stored = _reencrypted_large(services, move, item)
+                moved.append(large)
+                objects.append(stored)
+                continue
+            ref, writer = packs.writer(len(box) - OVERHEAD_BYTES)
+            context = item_context(tenant_id, item.id)
+            entry = writer.add_resealed(
+                item.id,
+                box,
+                scratch=_buffers.scratch,
+                old=move.old(item).seal,
+                old_id=mailbox_id,
+                old_version=item.key_version,
+                old_context=context,
+                new_context=context,
             )
-        context = item_context(move.mailbox.tenant_id, item.id)
-        entry = writer.add_resealed(
-            item.id,
-            box,
-            scratch=_buffers.scratch,
-            old=move.old(item).seal,
-            old_id=move.mailbox.id,
-            old_version=item.key_version,
-            old_context=context,
-            new_context=context,
-        )
-        filled += 1
-        moved.append(_moved(services, move, item, ref, entry.offset, entry.length))
-    store()
-    return moved, objects
+            moved.append(_moved(services, move, item, ref, entry.offset, entry.length))
+        return moved, objects + packs.finish()
 
 
 def _boxes(services: Services, items: Sequence[Item]) -> Iterator[tuple[Item, memoryview | None]]:
@@ -356,14 +342,23 @@ def _boxes(services: Services, items: Sequence[Item]) -> Iterator[tuple[Item, me
             end += 1
         last = items[end - 1]
         try:
-            data = memoryview(services.objects.get(first.object_ref, first.offset, last.offset + last.length - first.offset))
-        except NotFound as error:
-            raise IntegrityFailure(
-                "object_missing", f"the object of item {first.id} is missing", "restore the object store from a backup"
-            ) from error
+            data = memoryview(_stored(services, first, first.offset, last.offset + last.length - first.offset))
+        except IntegrityFailure:
+            for item in items[start:end]:  # find the one, so that the error names it
+                _stored(services, item, item.offset, item.length)
+            raise
         for item in items[start:end]:
             yield item, data[item.offset - first.offset : item.offset - first.offset + item.length]
         start = end
+
+
+def _stored(services: Services, item: Item, offset: int, length: int) -> bytes:
+    try:
+        return stored_box(services, item, offset, length, f"item {item.id}")
+    except NotFound as error:
+        raise IntegrityFailure(
+            "object_missing", f"the object of item {item.id} is missing", "restore the object store from a backup"
+        ) from error
 
 
 def _stands_alone(item: Item) -> bool:
@@ -380,7 +375,7 @@ def _reencrypted_large(services: Services, move: _Move, item: Item) -> tuple[Mov
             size = reseal_into(
                 _buffers.part,
                 _buffers.scratch,
-                services.objects.get(item.object_ref, offset, length),
+                _stored(services, item, offset, length),
                 old=move.old(item).seal,
                 old_id=move.mailbox.id,
                 old_version=item.key_version,

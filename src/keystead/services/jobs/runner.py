@@ -6,12 +6,13 @@ claimed with. So a slice done twice, or by a runner that was thought dead, chang
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keystead.core.alerts import Alert, AlertKind
 from keystead.core.errors import KeysteadError, Refused, Unavailable
-from keystead.core.jobs import FINISHED, Job, JobState
+from keystead.core.jobs import Job, JobState
 from keystead.services.jobs.hierarchy import change_hierarchy, move_mailbox
 from keystead.services.jobs.slices import LostLeaseError
 from keystead.services.jobs.upkeep import clean, collect_orphans, schedule_upkeep
@@ -32,7 +33,6 @@ KINDS: Mapping[str, Slice] = {
     "collect-orphans": collect_orphans,
 }
 
-STUCK_AFTER = 3
 FIRST_WAIT = 1_000
 LONGEST_WAIT = 300_000
 """Milliseconds between tries of a job that fails: doubling from one second to five minutes."""
@@ -42,14 +42,15 @@ IDLE = 500
 """How long a worker with nothing to do waits before it looks again, in milliseconds."""
 
 
-def run_one(services: Services, *, only: str = "") -> Job | None:
+def run_one(services: Services, *, only: str = "", kind: str = "") -> Job | None:
     """Claim the most urgent job and run slices of it for a few seconds; None when there is nothing to do.
 
     Args:
         services: the service.
         only: run this job, or one it started, and no other.
+        kind: run jobs of this kind, and no other.
     """
-    job = _claim(services, only)
+    job = _claim(services, only, kind)
     if job is None:
         return None
     until = services.clock.now() + CLAIM_TIME
@@ -64,22 +65,22 @@ def run_one(services: Services, *, only: str = "") -> Job | None:
         return job
     except KeysteadError as error:
         return _failed(services, job, error)
+    except Exception as error:
+        # A defect of ours. One job that meets it must not stop the others: it is tried again later, and the log has the trace.
+        logging.getLogger("keystead.jobs").exception("the job %s (%s) met a defect", job.id, job.kind)
+        return _failed(
+            services, job, Unavailable("defect", f"the job met a defect: {type(error).__name__}", "report it; the log has the trace")
+        )
     return job
 
 
 def push(services: Services, job_id: str) -> None:
-    """Get on with a job for whoever waits for it; what cannot run now is waited for a moment."""
-    if run_one(services, only=job_id) is None:
-        with services.db.read() as tx:
-            job = tx.jobs.get(job_id)
-        if job is None or job.state not in FINISHED or tx_pending(services, job_id):
-            services.clock.sleep(IDLE // 5)
+    """Get on with a job for whoever waits for it; what cannot run now is waited for a moment.
 
-
-def tx_pending(services: Services, job_id: str) -> bool:
-    """Whether jobs that a job started are unfinished."""
-    with services.db.read() as tx:
-        return tx.jobs.pending_of(job_id)[0] > 0
+    Whoever waits also removes what earlier jobs left to be removed, so that a home without a worker does not grow.
+    """
+    if run_one(services, only=job_id) is None and run_one(services, kind="clean") is None:
+        services.clock.sleep(IDLE // 5)
 
 
 def run_until_stopped(services: Services, stopped: threading.Event, upkeep: Callable[[], None]) -> None:
@@ -101,7 +102,7 @@ def run_due(services: Services) -> None:
         pass
 
 
-def _claim(services: Services, only: str) -> Job | None:
+def _claim(services: Services, only: str, kind: str) -> Job | None:
     """Take a job; leases of processes that are known to be dead end first."""
     services.alive(services.owner)
     with services.db.read() as tx:
@@ -111,7 +112,7 @@ def _claim(services: Services, only: str) -> Job | None:
     with services.db.write() as tx:
         for owner in dead:
             tx.jobs.release(owner)
-        return tx.jobs.claim(services.owner, now, now + services.settings.job_lease, only=only)
+        return tx.jobs.claim(services.owner, now, now + services.settings.job_lease, only=only, kind=kind)
 
 
 def _extend(services: Services, job: Job) -> None:
