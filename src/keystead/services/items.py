@@ -139,10 +139,13 @@ def import_large(services: Services, call: Call, request: t.ImportLarge, upload:
     stored = _store_large(services, target, request, upload)
     try:
         with services.db.write() as tx:
-            return _commit(services, tx, call, target, [stored], [])
+            result = _commit(services, tx, call, target, [stored], [])
     except (_Moved, Conflict) as error:
         services.objects.delete(stored.item.object_ref)
         raise Conflict("mailbox_busy", f"the mailbox {request.upn} changed while the item came in", "send it again") from error
+    if not result.imported:
+        services.objects.delete(stored.item.object_ref)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,9 @@ def _import_once(services: Services, call: Call, request: t.ImportBatch) -> Impo
     try:
         with services.db.write() as tx:
             result = _commit(services, tx, call, target, stored, objects)
-    except BaseException:
+    except (_Moved, Conflict, NotFound):
+        # Raised before the commit, so no row names these objects. After anything else (the database gone, the process interrupted) the
+        # commit may have been stored all the same: the objects stay, and `collect-orphans` finds out.
         for written in objects:
             services.objects.delete(written.ref)
         raise
@@ -343,6 +348,9 @@ def _commit(
     for written in [*objects, *(one.object for one in new if one.object is not None)]:
         tx.mailboxes.insert_object(written)
     tx.mailboxes.insert_items([replace(one.item, folder_id=folder_ids[one.folder]) for one in new])
+    if len(new) < len(stored):
+        for written in objects:  # another import was first with everything in it
+            tx.mailboxes.retire_object_if_empty(written.ref, services.clock.now())
     tx.mailboxes.add_counts(mailbox.id, len(new), sum(one.item.size for one in new))
     record(
         services,
@@ -429,6 +437,19 @@ def open_folder(tenant_id: str, keys: MailboxKeys, folder: Folder) -> str:
     return decode_folder_name(data, object_name=name)
 
 
+def stored_box(services: Services, item: Item, offset: int, length: int, what: str) -> bytes:
+    """Sealed bytes of an item as the object store has them; `what` names the item or its part in errors.
+
+    Raises:
+        IntegrityFailure: the object ends before.
+        NotFound: the object is not there.
+    """
+    try:
+        return services.objects.get(item.object_ref, offset, length)
+    except IntegrityFailure as error:
+        raise IntegrityFailure(error.code, f"{what} is not whole: {error.detail}", error.mend) from error
+
+
 def open_item(services: Services, tenant_id: str, keys: MailboxKeys, item: Item) -> bytes:
     """The bytes of an item that lies in a pack.
 
@@ -436,7 +457,7 @@ def open_item(services: Services, tenant_id: str, keys: MailboxKeys, item: Item)
         IntegrityFailure: not what was written; never other data.
         NotFound: the object is not there.
     """
-    box = services.objects.get(item.object_ref, item.offset, item.length)
+    box = stored_box(services, item, item.offset, item.length, f"item {item.id}")
     return open_object(
         keys.seal,
         box,
@@ -453,7 +474,7 @@ def open_part(services: Services, tenant_id: str, keys: MailboxKeys, item: Item,
     offset, length = part_box(item.size, index)
     return open_object(
         keys.seal,
-        services.objects.get(item.object_ref, offset, length),
+        stored_box(services, item, offset, length, f"part {index} of item {item.id}"),
         key_id=item.mailbox_id,
         key_version=item.key_version,
         context=item_context(tenant_id, item.id, index, item.parts),
