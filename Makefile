@@ -20,6 +20,7 @@ lint: ## Formatting, lint rules, types, import directions, generated documents
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python scripts/make-reference --check
+	.venv/bin/python scripts/make-cli-docs --check
 
 bench: ## Measure speed side by side with other programs; writes docs/performance.md (never run in CI)
 	@scripts/setup bench

@@ -41,6 +41,7 @@ def test_json_is_exactly_one_document(cli: Cli, service: FakeService) -> None:
         "licensed": True,
         "created": "2026-03-01T12:00:00Z",
         "policy_name": None,
+        "claim_token": None,
     }
     assert service.closed == 1
 

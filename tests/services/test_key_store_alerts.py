@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from support.world import OPERATOR
 
 from keystead.api.types import watching as w
 from keystead.core.errors import IntegrityFailure
 from keystead.ports.clock import HOUR
 from keystead.wiring import create_home, open_home
+from support.world import OPERATOR
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.world import SECOND, message
 
 from keystead.core.errors import KeyDenied
+from support.world import SECOND, message
 
 if TYPE_CHECKING:
     from support.world import World

@@ -60,7 +60,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("data", KINDS)
-def test_kinds_R_096(data: bytes) -> None:  # noqa: N802 (the number as the requirements spell it)
+def test_kinds_R_096(data: bytes) -> None:
     assert summarise(data).kind is KINDS[data]
 
 
@@ -219,7 +219,7 @@ CALENDAR = (
 )
 
 
-def test_a_bare_calendar_R_096() -> None:  # noqa: N802
+def test_a_bare_calendar_R_096() -> None:
     assert summarise(CALENDAR) == summarise(CALENDAR, ics=True)
     assert summarise(CALENDAR) == Summary(
         kind=ItemKind.CALENDAR,

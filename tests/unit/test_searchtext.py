@@ -53,7 +53,7 @@ NOT_FOUND = ["hidden-token", "css-word", "secret note", "pixelword", "<p>", "nbs
 
 @pytest.mark.parametrize("needle", FOUND)
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
-def test_found_R_259(needle: str, line_end: bytes) -> None:  # noqa: N802 (the number as the requirements spell it)
+def test_found_R_259(needle: str, line_end: bytes) -> None:
     assert matches(built().as_bytes().replace(b"\n", line_end), needle)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import typer
 
+    from keystead.api.types.mailboxes import MailboxView
     from keystead.api.types.tenants import TenantView, UserView
     from keystead.api.types.watching import JobView
     from keystead.cli.options import GlobalOptions
@@ -26,13 +27,10 @@ SECRET_FIELDS = frozenset({"pem", "claim_token"})
 """Fields of requests that are never printed, not even by --what-if."""
 
 EXIT_OF_CODE: Mapping[str, int] = {
-    "denied_by_customer_key": 3,
-    "vault_unavailable": 5,
-    "vault_answer_wrong": 6,
-    "envelope_damaged": 6,
-    "object_missing": 6,
-    "object_damaged": 6,
-    "keystore_damaged": 6,
+    **dict.fromkeys(("denied_by_customer_key", "availability_key_destroyed", "old_keys_needed", "target_keys_unusable"), 3),
+    **dict.fromkeys(("vault_unavailable", "database_unavailable", "storage_full", "storage_unavailable"), 5),
+    **dict.fromkeys(("vault_answer_wrong", "envelope_damaged", "check_value_mismatch", "policy_key_damaged", "shred_key_destroyed"), 6),
+    **dict.fromkeys(("wrapped_key_damaged", "mailbox_key_missing", "object_missing", "object_truncated", "object_damaged"), 6),
 }
 """Exit code by the code in a failed job's error; others are "unavailable, try again", because a job's owner can try again."""
 EXIT_JOB_CANCELLED = 3
@@ -227,7 +225,7 @@ def this(context: typer.Context) -> App:
     return app
 
 
-def show_claim(app: App, view: TenantView | UserView, claim_file: Path | None) -> None:
+def show_claim(app: App, view: TenantView | UserView | MailboxView, claim_file: Path | None) -> None:
     """Show something that came with a claim token; the token goes to a file where one was named, and is shown this once otherwise."""
     from keystead.cli.output import document
 

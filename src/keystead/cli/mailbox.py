@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from keystead.api.types import mailboxes as t
-from keystead.cli.app import App, refuse_usage, this
+from keystead.cli.app import App, refuse_usage, show_claim, this
 from keystead.cli.output import document, emit
 from keystead.cli.progress import bytes_bar, percent_bar
 from keystead.cli.values import fresh_file
@@ -34,10 +34,11 @@ def create(
     upn: Upn,
     type: Annotated[Literal["user", "shared", "public-folder", "group", "mail-user"], typer.Option(help="What kind.")] = "user",
     unlicensed: Annotated[bool, typer.Option("--unlicensed", help="Without the licence that a policy needs.")] = False,
+    claim_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the claim token there instead of showing it.")] = None,
 ) -> None:
-    """Make a mailbox, and its person where there is none of that name yet."""
+    """Make a mailbox, and its person where there is none of that name yet; outside dev homes a new person gets a one-time claim token."""
     app = this(context)
-    app.show(app.call("mailbox.create", t.CreateMailbox(upn=upn, type=type, licensed=not unlicensed)))
+    show_claim(app, app.call("mailbox.create", t.CreateMailbox(upn=upn, type=type, licensed=not unlicensed)), claim_file)
 
 
 @app.command("import")

@@ -60,10 +60,10 @@ def create_mailbox(services: Services, call: Call, request: t.CreateMailbox) -> 
     )
     wrapped = opened.new_mailbox_key(mailbox.id, 1, services.random)
     with services.db.write() as tx:
-        ensure_person(services, tx, call, upn)
+        claim = ensure_person(services, tx, call, upn)
         tx.mailboxes.insert(mailbox, MailboxKey(mailbox.id, 1, wrapped))
         record(services, tx, call, mailbox.id, (("Name", upn), ("Type", kind.value), ("Licensed", str(request.licensed))))
-    return _view(mailbox, None)
+    return _view(mailbox, None, claim)
 
 
 def list_mailboxes(services: Services, call: Call, request: t.ListMailboxes) -> list[MailboxView]:
@@ -285,9 +285,15 @@ def _policy_names(tx: Tx, tenant_id: str) -> dict[str, str]:
     return {policy.id: policy.name for policy in tx.policies.all(tenant_id)}
 
 
-def _view(mailbox: Mailbox, policy: str | None) -> MailboxView:
+def _view(mailbox: Mailbox, policy: str | None, claim: str | None = None) -> MailboxView:
     return MailboxView(
-        id=mailbox.id, upn=mailbox.upn, type=mailbox.type.value, licensed=mailbox.licensed, created=utc(mailbox.created), policy_name=policy
+        id=mailbox.id,
+        upn=mailbox.upn,
+        type=mailbox.type.value,
+        licensed=mailbox.licensed,
+        created=utc(mailbox.created),
+        policy_name=policy,
+        claim_token=claim,
     )
 
 

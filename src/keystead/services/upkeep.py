@@ -61,18 +61,19 @@ def roll_key(services: Services, call: Call, request: p.NamePolicy) -> Done:
 
 
 def advance_clock(services: Services, call: Call, request: t.AdvanceClock) -> ClockView:
-    """Move a dev home's clock forward, in all its processes."""
-    now = _dev(services).advance(request.milliseconds)
+    """Move a dev home's clock forward, in all its processes. The record comes first: a crash leaves one of an act that did not come about."""
+    dev = _dev(services)
     with services.db.write() as tx:
         record(services, tx, call, "clock", (("Milliseconds", str(request.milliseconds)),))
-    return ClockView(now=utc(now))
+    return ClockView(now=utc(dev.advance(request.milliseconds)))
 
 
 def set_fault(services: Services, call: Call, request: t.SetFault) -> FaultView:
-    """Make a vault of a dev home fail for the service's applications, in all processes, until `none`."""
-    _dev(services).set_fault(request.vault, request.fault)
+    """Make a vault of a dev home fail for the service's applications, in all processes, until `none`; recorded first, as above."""
+    dev = _dev(services)
     with services.db.write() as tx:
         record(services, tx, call, request.vault, (("Fault", request.fault),))
+    dev.set_fault(request.vault, request.fault)
     return FaultView(vault=request.vault, fault=request.fault)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from keystead.adapters.files import translated as translated_files
 from keystead.core.errors import IntegrityFailure, Unavailable
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ BUSY_TIMEOUT_SECONDS = 30
 
 
 def sqlite_engine(path: Path) -> Engine:
-    """An engine on a SQLite file; the file is made when first written to."""
+    """An engine on a SQLite file, which is made when it does not exist: for its owner alone (R-253); its log files take over its mode."""
+    with translated_files(path.name):
+        path.touch(mode=0o600, exist_ok=True)
     engine = create_engine(
         f"sqlite:///{path}",
         connect_args={

@@ -20,12 +20,15 @@ class CreateMailbox(Request, frozen=True):
 
 
 class MailboxView(Response, frozen=True):
+    """One mailbox. `claim_token` is shown once, when making the mailbox made its person too, outside dev homes."""
+
     id: str
     upn: str
     type: str
     licensed: bool
     created: datetime
     policy_name: str | None
+    claim_token: str | None = None
 
 
 class ListMailboxes(Request, frozen=True):

@@ -21,11 +21,9 @@ from keystead.core.formats.mailbox_items import (
     content_hash,
     item_context,
     key_name,
-    pack_id,
     part_box,
     stands_alone,
 )
-from keystead.core.formats.pack import MAX_PACK_BYTES, PackWriter
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES, reseal_into
 from keystead.core.formats.wrapped_key import rewrap_all
 from keystead.core.keys.decide import Operation
@@ -158,7 +156,6 @@ class _Buffers(threading.local):
     """One set for every thread that moves mailboxes."""
 
     def __init__(self) -> None:
-        self.pack = bytearray(MAX_PACK_BYTES)
         self.scratch = memoryview(bytearray(PART_BYTES + OVERHEAD_BYTES))
         self.part = memoryview(bytearray(PART_BYTES + OVERHEAD_BYTES))
 
