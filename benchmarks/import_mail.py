@@ -41,7 +41,9 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
 
     def keystead() -> float:
         settled(place)
-        done = child("benchmarks.import_mail", "--import", str(place / "home"), f"maildir-{next(boxes)}@{homes.DOMAIN}", str(maildir), "--read")
+        done = child(
+            "benchmarks.import_mail", "--import", str(place / "home"), f"maildir-{next(boxes)}@{homes.DOMAIN}", str(maildir), "--read"
+        )
         peaks.append(done["peak"])
         reads.append(total / MB / done["read"])
         return total / MB / float(done["seconds"])
@@ -54,7 +56,9 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
         _peak("peak memory of importing the Maildir", peaks),
     ]
     for name, file in (("an mbox", mbox), (f"an mbox {LARGER} times as large", large)):
-        done = child("benchmarks.import_mail", "--import", str(place / "home"), f"{file.stem.replace('mail', 'mbox')}@{homes.DOMAIN}", str(file))
+        done = child(
+            "benchmarks.import_mail", "--import", str(place / "home"), f"{file.stem.replace('mail', 'mbox')}@{homes.DOMAIN}", str(file)
+        )
         figures += [
             Figure(f"import of {name}", "MB/s", spread("keystead", [file.stat().st_size / MB / done["seconds"]])),
             _peak(f"peak memory of importing {name}", [done["peak"]]),

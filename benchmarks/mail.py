@@ -35,7 +35,9 @@ class MailMaker:
         self._random = random.Random(seed)
         self._scale = scale
         self._number = 0
-        words = ["".join(self._random.choices(_LETTERS, range(len(_LETTERS), 0, -1), k=self._random.randrange(2, 11))) for _ in range(_WORDS)]
+        words = [
+            "".join(self._random.choices(_LETTERS, range(len(_LETTERS), 0, -1), k=self._random.randrange(2, 11))) for _ in range(_WORDS)
+        ]
         chosen = self._random.choices(words, [1 / rank for rank in range(1, _WORDS + 1)], k=_POOL_BYTES // 5)
         lines = [" ".join(chosen[start : start + 12]) for start in range(0, len(chosen), 12)]
         self._text = "\n".join(lines).encode()
@@ -55,7 +57,9 @@ class MailMaker:
         if self._number % 4:
             return head + b"Content-Type: text/plain; charset=utf-8\n\n" + self._cut(self._text, size) + b"\n"
         text = b"--part\nContent-Type: text/plain\n\n" + self._cut(self._text, size // 5) + b"\n"
-        attached = b"--part\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\n" + self._cut(self._attachment, size)
+        attached = b"--part\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\n" + self._cut(
+            self._attachment, size
+        )
         return head + b'Content-Type: multipart/mixed; boundary="part"\n\n' + text + attached + b"\n--part--\n"
 
     def _cut(self, pool: bytes, size: int) -> bytes:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from benchmarks import home as homes
 from benchmarks.mail import write_mbox
 from benchmarks.timing import MB, MIB, ROOT, Figure, Plan, bytes_below, copy_and_sync, interleaved, main, seconds, settled, shown, spread
+
 from keystead.client.importing import import_source
 from keystead.client.sources import open_source
 
@@ -38,12 +39,11 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
         upn = homes.mailbox(home, "alex")
         import_source(homes.admin(home), upn, open_source(mbox))
         mbox.unlink()
-        moves = _Moves(home, upn)
-        moves.next()
         same = place / "same"
-        # Links to the objects as they are now: later moves leave these names alone.
+        # Links to the objects as they are now: the moves leave these names alone.
         subprocess.run(["cp", "-rl", str(path / "objects"), str(same)], check=True)
         stored = bytes_below(same) / MB
+        moves = _Moves(home, upn)
         alone: list[float] = []
         beside: list[float] = []
 
@@ -61,7 +61,9 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
             },
             plan.runs,
         )
-    copy, move, shared = (spread(name, found[key]) for name, key in (("cp -r and sync", "copy"), ("keystead", "move"), ("keystead", "beside")))
+    copy, move, shared = (
+        spread(name, found[key]) for name, key in (("cp -r and sync", "copy"), ("keystead", "move"), ("keystead", "beside"))
+    )
     readers, kept = spread("keystead", beside), spread("the same reader alone", alone)
     share, reads = move.median / copy.median, readers.median / kept.median
     what = f"move of a mailbox of {count:,} messages, {shown(stored)} MB stored"
@@ -126,7 +128,12 @@ def _reader(path: Path, upn: str) -> Iterator[subprocess.Popen[str]]:
 def _read_until_told(path: Path, upn: str) -> float:
     """What the reader does until its input ends."""
     stopped = threading.Event()
-    threading.Thread(target=lambda: (os.read(0, 1), stopped.set()), daemon=True).start()
+
+    def listen() -> None:
+        os.read(0, 1)
+        stopped.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     with homes.opened(path) as home:
         client = homes.owner(home, upn)
         items = homes.item_ids(client, upn)

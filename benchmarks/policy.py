@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks import home as homes
 from benchmarks.timing import Figure, Plan, interleaved, main, spread
+
 from keystead.api.types import mailboxes as m
 from keystead.api.types import policies as p
 from keystead.core.ids import new_id
@@ -107,7 +108,7 @@ class _VaultTime:
         self._vaults = home.services.vaults
         self._spans: list[tuple[float, float]] = []
 
-    def __enter__(self) -> _VaultTime:
+    def __enter__(self) -> Self:
         for verb in self._verbs:
             setattr(self._vaults, verb, self._watched(getattr(self._vaults, verb)))
         return self

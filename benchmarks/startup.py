@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import home as homes
 from benchmarks.timing import Figure, Plan, interleaved, main, seconds, spread
+
 from keystead.api.types import mailboxes as m
 
 HELP_SECONDS, READ_SECONDS = 0.3, 0.6
@@ -28,7 +29,9 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
         {"help": lambda: seconds(lambda: _run("--help")), "read": lambda: seconds(lambda: _run(*read)), "python": lambda: seconds(_python)},
         plan.runs,
     )
-    helped, reading, python = (spread(name, found[key]) for name, key in (("keystead", "help"), ("keystead", "read"), ("python -c pass", "python")))
+    helped, reading, python = (
+        spread(name, found[key]) for name, key in (("keystead", "help"), ("keystead", "read"), ("python -c pass", "python"))
+    )
     return [
         Figure("keystead --help, whole process", "s", helped, f"under {HELP_SECONDS} s", helped.median < HELP_SECONDS, [python]),
         Figure("keystead mailbox read, whole process, warm disk", "s", reading, f"under {READ_SECONDS} s", reading.median < READ_SECONDS),
