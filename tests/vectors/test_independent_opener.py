@@ -1,7 +1,7 @@
 """No lock-in: every format opens with a few lines over somebody else's AES, sharing no code with Keystead (design section 4).
 
 Written from docs/spec alone. It imports nothing of `keystead`, and its AES, HKDF and elliptic curves are PyCryptodome's, which Keystead does
-not use. Zstandard (RFC 8878) has one implementation everywhere, so that one is shared.
+not use. Only the decompressor, which sees no key, is the same library.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def resealed(keys: MailboxKeys, version: int, box: bytes, data: bytes, bound: An
 
 
 def test_summaries_and_hashes_have_these_bytes() -> None:
-    """R-097: an item that comes again is recognised by its keyed hash."""
+    """R-097: what is listed of an item is sealed, and the item is recognised by a keyed hash alone."""
     mailbox = VECTORS["rows"]["mailboxes"][0]
     for expected in VECTORS["items"]:
         item = row(VECTORS["rows"], "items", id=expected["id"])
@@ -278,7 +278,7 @@ def test_a_folder_name_is_utf8(data: bytes) -> None:
 
 @pytest.mark.parametrize("case", VECTORS["copies"], ids=lambda case: case["name"])
 def test_stored_copies_have_these_bytes(case: Any) -> None:
-    """R-079, R-252: what the keyring has the key store wrap, in its envelope."""
+    """R-080, R-252: what the keyring has the key store wrap, in its envelope."""
     stored = case["row"]
     role = CopyRole(stored["role"])
     outer = raw(stored["envelope"])
