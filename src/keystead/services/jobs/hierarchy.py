@@ -64,7 +64,7 @@ def change_hierarchy(services: Services, job: Job) -> Job:
             f"neither customer key of the policy {new.policy.name} opens; nothing is moved under it",
             "mend its keys",
         )
-    old = {mailbox.policy_id: _old_policy(services, job, mailbox.policy_id, new) for mailbox, _keys in waiting}
+    old = {source: _old_policy(services, job, source, new) for source in {mailbox.policy_id for mailbox, _keys in waiting}}
     services.checkpoint("re-wrap: policies opened")
     with services.db.write() as tx:
         # Read again inside: what came between is left for the next slice.
