@@ -613,6 +613,9 @@ def _search_mailbox(services: Services, call: Call, mailbox: Mailbox, text: str,
     opened = services.keyring.open(mailbox.policy_id, Operation.SYSTEM, request_id=call.request_id)
     keys = _all_keys(opened, mailbox, wrapped)
     for item in found:
+        checked = services.keyring.recheck(opened, Operation.SYSTEM, request_id=call.request_id)
+        if checked is not opened:  # a search takes long: what was opened at its start may have to be asked for again (design section 5)
+            opened, keys = checked, _all_keys(checked, mailbox, wrapped)
         try:
             data = _whole(services, call.tenant_id, key_of(keys, item.key_version, f"item {item.id}"), item)
         except NotFound:
