@@ -84,6 +84,7 @@ class Demo:
     keys: list[str] = field(default_factory=list)
     digests: dict[str, Counter[bytes]] = field(default_factory=dict)
     phrases: list[bytes] = field(default_factory=list)
+    searched: str = ""
 
     @property
     def admin(self) -> Client:
@@ -227,6 +228,7 @@ def _import(demo: Demo, mail: Path | None) -> None:
             imported, malformed, size = imported + result.imported, malformed + len(result.malformed), size + source.total_bytes
             if mail is not None:
                 demo.phrases = _phrases_of(demo, upn)
+        demo.searched = next(text for item in _items(demo, owners[0]) for text in (item.subject, item.sender) if text.strip())
         if mail is None:
             shutil.rmtree(folder)  # the originals must not be what the search for plaintext finds
         step.detail = (
@@ -301,7 +303,7 @@ def _both_away(demo: Demo) -> None:
         _require(delay < limit, f"it took {delay:.1f} s")
         code = _read_in_another_process(demo, upn, item)
         _require(code == 3, f"another process was not refused but exited {code}")
-        hits: list[m.Hit] = demo.admin.call("mailbox.search", m.Search(text="the", upn=upn, limit=5))
+        hits: list[m.Hit] = demo.admin.call("mailbox.search", m.Search(text=demo.searched[:100], upn=upn, limit=5))
         _require(bool(hits) and bool(_fallbacks(demo)), "the search did not run, or is not on the log")
         step.detail = (
             f"revocation delay {delay:.1f} s in this process (confirmation of the denial included); another process refused with exit 3; "
@@ -459,7 +461,7 @@ def _first_item(demo: Demo, upn: str) -> str:
 
 def _row_of_first_item(demo: Demo, upn: str) -> str:
     """An item's id as a search gives it, for when listing is refused."""
-    hits: list[m.Hit] = demo.admin.call("mailbox.search", m.Search(text="the", upn=upn, limit=1))
+    hits: list[m.Hit] = demo.admin.call("mailbox.search", m.Search(text=demo.searched[:100], upn=upn, limit=1))
     return hits[0].item_id
 
 
