@@ -331,8 +331,8 @@ class JobRows(Protocol):
 
     def extend(self, job: Job, until: int) -> bool: ...
 
-    def cancel(self, job_id: str) -> bool:
-        """Whether it was not finished yet."""
+    def cancel(self, job_id: str, now: int) -> bool:
+        """Stop a job and the jobs it started; whether any of them was not finished yet."""
         ...
 
     def pending_of(self, parent_id: str) -> tuple[int, int, int]:

@@ -104,13 +104,14 @@ def show_job(services: Services, call: Call, request: t.NameJob) -> JobView:
 
 
 def cancel_job(services: Services, call: Call, request: t.NameJob) -> JobView:
-    """Stop a job; what it did stays done, and what it did not do is left as it is."""
+    """Stop a job and those it started; what they did stays done, and what they did not do is left as it is."""
     with services.db.write() as tx:
         job = _find(tx, call, request.job)
-        if not tx.jobs.cancel(job.id):
+        now = services.clock.now()
+        if not tx.jobs.cancel(job.id, now):
             raise PreconditionFailed("job_finished", f"the job {job.id} is finished: {job.state}", "nothing needs to be done")
         record(services, tx, call, job.id, (("Kind", job.kind), ("Subject", job.subject_id)))
-        return _view(tx, replace(job, state=JobState.CANCELLED))
+        return _view(tx, replace(job, state=JobState.CANCELLED, finished=now))
 
 
 def _find(tx: Tx, call: Call, job_id: str) -> Job:

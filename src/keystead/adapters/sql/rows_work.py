@@ -150,14 +150,11 @@ class SqlJobRows:
             ).rowcount
         )
 
-    def cancel(self, job_id: str) -> bool:
-        return bool(
-            self._connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.state.in_(_UNFINISHED))
-                .values(state=JobState.CANCELLED.value, lease_epoch=jobs.c.lease_epoch + 1)
-            ).rowcount
-        )
+    def cancel(self, job_id: str, now: int) -> bool:
+        stop = update(jobs).values(state=JobState.CANCELLED.value, lease_epoch=jobs.c.lease_epoch + 1, finished=now)
+        started = self._connection.execute(stop.where(jobs.c.parent_id == job_id, jobs.c.state.in_(_UNFINISHED))).rowcount
+        stoppable = [*_UNFINISHED, JobState.DONE.value] if started else _UNFINISHED
+        return bool(self._connection.execute(stop.where(jobs.c.id == job_id, jobs.c.state.in_(stoppable))).rowcount) or bool(started)
 
     def pending_of(self, parent_id: str) -> tuple[int, int, int]:
         unfinished = func.coalesce(func.sum(jobs.c.state.in_(_UNFINISHED)), 0)
