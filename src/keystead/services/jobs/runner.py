@@ -132,9 +132,11 @@ def _failed(services: Services, job: Job, error: KeysteadError) -> Job:
     """Faults and denials are tried again, later and later; what cannot mend itself ends the job."""
     now = services.clock.now()
     again = isinstance(error, Unavailable | Refused)
-    wait = min(LONGEST_WAIT, FIRST_WAIT << min(job.attempts, 20))
+    attempts = max(1, job.attempts)  # a slice that got on before this one failed has set them to none
+    wait = min(LONGEST_WAIT, FIRST_WAIT << min(attempts, 20))
     failed = replace(
         job,
+        attempts=attempts,
         state=JobState.QUEUED if again else JobState.FAILED,
         not_before=now + wait if again else 0,
         finished=None if again else now,
