@@ -65,6 +65,7 @@ MAX_FOLDER = 512
 DEFAULT_FOLDER = "Inbox"
 """Where items go whose source names no folder."""
 MAX_BATCH = 5_000
+MAX_ORDINAL = 2**32 - 1
 ATTEMPTS = 5
 
 MEDIA_TYPES = {"calendar": "text/calendar", "message": "message/rfc822", "chat": "message/rfc822"}
@@ -116,6 +117,8 @@ def import_batch(services: Services, call: Call, request: t.ImportBatch) -> Impo
             raise InvalidRequest(
                 "item_too_large", f"item {item.position} has {len(item.data)} bytes, too many for a batch", "send it by itself"
             )
+        if not 0 <= item.ordinal <= MAX_ORDINAL:
+            raise InvalidRequest("ordinal_invalid", f"item {item.position} has the ordinal {item.ordinal}", "count equal items of the source from 1")
         _check_folder(item.folder)
     for _attempt in range(ATTEMPTS):
         try:

@@ -116,7 +116,7 @@ class ImportItem(Request, frozen=True):
     """
 
     position: int
-    ordinal: int
+    ordinal: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)]
     folder: str
     data: bytes
     ics: bool = False
@@ -135,7 +135,7 @@ class ImportLarge(Request, frozen=True):
 
     upn: str
     position: int
-    ordinal: int
+    ordinal: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)]
     folder: str
     ics: bool = False
     malformed: Annotated[str, msgspec.Meta(max_length=64)] = ""

@@ -82,7 +82,7 @@ class PolicyCopy:
 
     Attributes:
         key_uri: full URI of the key version that wrapped it; `availability:ID` or `provider:ID` for keys of the key store.
-        algorithm: RSA-OAEP-256 for customer keys, A256GCM for keys of the key store.
+        algorithm: RSA-OAEP-256 for customer keys, AVAILABILITY for keys of the key store.
         envelope: AES-256-GCM box under the policy's shred key (docs/spec/envelope.md).
     """
 
