@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from keystead.core.settings import Settings
     from keystead.ports.clock import Clock
     from keystead.ports.keystore import KeyStore
-    from keystead.ports.tx import Database
+    from keystead.ports.tx import Database, Tx
     from keystead.ports.vaults import Vaults
 
 MAX_CHILDREN = 20_000
@@ -69,16 +69,18 @@ class OpenPolicy:
         policy: the policy as it was when its key was opened.
         opened_by: the role of the copy that was opened.
         opened_at: when a customer key (or the availability key) last answered for it.
+        asked_at: when this very process last had a success from a customer key for it; no other process can vouch for it for ever.
         generation: the policy's generation then.
         single: opened for one system operation after a denial; never cached, never for a user.
     """
 
-    __slots__ = ("_children", "_keys", "_lock", "generation", "opened_at", "opened_by", "policy", "single")
+    __slots__ = ("_children", "_keys", "_lock", "asked_at", "generation", "opened_at", "opened_by", "policy", "single")
 
     def __init__(self, policy: Policy, keys: PolicyKeys, opened_by: CopyRole, opened_at: int, generation: int, *, single: bool) -> None:
         self.policy = policy
         self.opened_by = opened_by
         self.opened_at = opened_at
+        self.asked_at = opened_at
         self.generation = generation
         self.single = single
         self._keys = keys
@@ -215,19 +217,31 @@ class Keyring:
             self._open.pop(cached.policy.id, None)
             return None
         now = self._clock.now()
-        if not 0 <= now - max(cached.opened_at, state.probed_at) <= self._settings.probe_interval:
+        if not 0 <= now - cached.asked_at <= 2 * self._settings.mail_max_age:
+            # Till here others were believed: one `mail_max_age` of their successes, one of faults. But the state row may also be the
+            # word of somebody who merely can write to the database, so it does not keep a key alive for ever.
+            self._open.pop(cached.policy.id, None)
             return None
-        if state.probed_at <= cached.opened_at:
-            return cached
+        if self._too_old(cached, state, now):
+            return None
+        newer = state.probed_at > cached.opened_at
         if cached.opened_by is CopyRole.AVAILABILITY:
-            self._open.pop(cached.policy.id, None)  # a newer pair has come in: an entry of the availability key ends here
-            return None
-        return cached if self._allows_cached(cached, operation, state, now) else None
+            allowed = not newer and set(_pair(state)) == {OutcomeClass.SYSTEM_ERROR}
+            if not allowed:
+                self._open.pop(cached.policy.id, None)  # a newer pair has come in: an entry of the availability key ends here
+        else:
+            allowed = not newer or self._allows_cached(cached, operation, state, now)
+        return cached if allowed else None
+
+    def _too_old(self, cached: OpenPolicy, state: PolicyState, now: int) -> bool:
+        """Whether the last answer is older than a probe interval, or lies in the future: then the clock was set back, and nothing is known."""
+        return not 0 <= now - max(cached.opened_at, state.probed_at) <= self._settings.probe_interval
 
     def _allows_cached(self, cached: OpenPolicy, operation: Operation, state: PolicyState, now: int) -> bool:
         age = now - max(cached.opened_at, state.succeeded_at)
         mixed_for = now - state.mixed_since if state.mixed_since else 0
-        decision = decide(Family.MAIL, operation, _pair(state), CachedKey(age, mixed_for), self._limits)
+        known = CachedKey(age, mixed_for) if age >= 0 and mixed_for >= 0 else None  # a time in the future proves no age
+        decision = decide(Family.MAIL, operation, _pair(state), known, self._limits)
         return decision.verdict in {Verdict.USE_CUSTOMER_KEY, Verdict.USE_CACHED}
 
     def _open_alone(self, policy_id: str, operation: Operation, request_id: str) -> OpenPolicy:
@@ -236,7 +250,7 @@ class Keyring:
             policy = tx.policies.by_id(policy_id)
             if policy is None:
                 raise NotFound("policy_not_found", f"there is no policy {policy_id}", "keystead policy list shows the tenant's policies")
-            copies = {copy.role: copy for copy in tx.policies.copies(policy.version_id)}
+            copies = copies_of(tx, policy)
             state = tx.policies.state(policy_id)
         if policy.workload is Workload.PROVIDER:
             return self._open_provider(policy, copies)
@@ -260,12 +274,12 @@ class Keyring:
         request_id: str,
     ) -> OpenPolicy:
         """There is a cached key whose last answer is too old, or that the latest pair does not allow."""
-        if self._clock.now() - max(cached.opened_at, state.probed_at) > self._settings.probe_interval:
+        if self._too_old(cached, state, self._clock.now()):
             state = self._probe(policy, copies, state)
         if cached.generation != state.generation:
             self._open.pop(policy.id, None)
-        elif OutcomeClass.SUCCESS in _pair(state) and state.succeeded_at >= cached.opened_at:
-            cached.opened_at = max(cached.opened_at, state.succeeded_at)
+        elif OutcomeClass.SUCCESS in _pair(state):
+            cached.opened_at = state.succeeded_at
             return cached
         elif self._allows_cached(cached, operation, state, self._clock.now()):
             return cached
@@ -278,6 +292,7 @@ class Keyring:
     ) -> OpenPolicy:
         """Nothing is cached: ask one key at random, then the other."""
         asked_at = self._clock.now()  # what is true at the time of asking may have ended by the time of the answer
+        seen = state
         roles = list(CUSTOMER_ROLES)
         if self._random(1)[0] & 1:
             roles.reverse()
@@ -296,9 +311,10 @@ class Keyring:
             answers = self._confirmed(policy, copies, state, answers)
             success = _success(answers)
         if len(answers) == len(CUSTOMER_ROLES):
-            state = self._write_pair(policy, answers)
+            state = self._write_pair(policy, answers, seen, asked_at)
         if success is not None and success.key is not None:
-            opened = OpenPolicy(policy, expand_policy_key(success.key), success.role, asked_at, state.generation, single=False)
+            # The generation of before the asking: where a denial was written meanwhile, this entry is evicted before its next use.
+            opened = OpenPolicy(policy, expand_policy_key(success.key), success.role, asked_at, seen.generation, single=False)
             self._open[policy.id] = opened
             self._mend_rotten(policy, copies, answers, success.key)
             return opened
@@ -358,7 +374,8 @@ class Keyring:
                 f"the availability key of the policy {policy.name} was destroyed, and the customer's keys do not open",
                 "",
             ) from error
-        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.AVAILABILITY, self._clock.now(), state.generation, single=single)
+        opened_at = self._clock.now() if single else state.probed_at  # what users may share ends with the pair that allows it
+        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.AVAILABILITY, opened_at, state.generation, single=single)
         if not single:
             self._open[policy.id] = opened
         return opened
@@ -399,11 +416,16 @@ class Keyring:
         return list(self._pool.map(lambda role: self._ask(policy, copies[role]), CUSTOMER_ROLES))
 
     def _confirmed(self, policy: Policy, copies: dict[CopyRole, PolicyCopy], state: PolicyState, answers: list[Answer]) -> list[Answer]:
-        """A first denial of both keys is asked once more: a hiccup while permissions change must not lock a tenant out."""
+        """A first denial of both keys is asked once more: a hiccup while permissions change must not lock a tenant out.
+
+        Only an answer takes a denial back. A vault that cannot be reached a moment later does not turn a no into a fault.
+        """
         if any(answer.outcome.kind is not OutcomeClass.DENIED for answer in answers) or set(_pair(state)) == {OutcomeClass.DENIED}:
             return answers
         self._clock.sleep(self._settings.denial_confirm)
-        return self._ask_both(policy, copies)
+        first = {answer.role: answer for answer in answers}
+        again = self._ask_both(policy, copies)
+        return [first[answer.role] if answer.outcome.kind is OutcomeClass.SYSTEM_ERROR else answer for answer in again]
 
     def _probe(self, policy: Policy, copies: dict[CopyRole, PolicyCopy], state: PolicyState) -> PolicyState:
         """A new pair: asked by this process, or waited for while another one asks for all."""
@@ -416,21 +438,40 @@ class Keyring:
                 break
             self._clock.sleep(50)
             newer = self._state(policy.id)
-            if newer.probed_at > state.probed_at:
+            if newer.probed_at != state.probed_at:
                 return newer
         try:
-            answers = self._confirmed(policy, copies, state, self._ask_both(policy, copies))
-            written = self._write_pair(policy, answers)
-            success = _success(answers)
-            if success is not None and success.key is not None:
-                self._mend_rotten(policy, copies, answers, success.key)
-            return written
+            return self._ask_and_write(policy, copies, state)[0]
         finally:
             with self._db.write() as tx:
                 tx.policies.release_probe_lease(policy.id, self._owner)
 
-    def _write_pair(self, policy: Policy, answers: Sequence[Answer]) -> PolicyState:
-        """Share a pair of outcomes with every process, and raise or resolve the alerts that follow from it."""
+    def _ask_and_write(self, policy: Policy, copies: dict[CopyRole, PolicyCopy], seen: PolicyState) -> tuple[PolicyState, list[Answer]]:
+        """Ask both keys, share what they said, and mend a copy that has rotted."""
+        asked_at = self._clock.now()
+        answers = self._confirmed(policy, copies, seen, self._ask_both(policy, copies))
+        written = self._write_pair(policy, answers, seen, asked_at)
+        success = _success(answers)
+        if success is not None and success.key is not None:
+            cached = self._open.get(policy.id)
+            if cached is not None and cached.opened_by is not CopyRole.AVAILABILITY:
+                cached.asked_at = asked_at
+            self._mend_rotten(policy, copies, answers, success.key)
+        return written, answers
+
+    def _write_pair(self, policy: Policy, answers: Sequence[Answer], seen: PolicyState, asked_at: int) -> PolicyState:
+        """Share a pair of outcomes with every process, and raise or resolve the alerts that follow from it.
+
+        Args:
+            policy: the policy.
+            answers: of both keys.
+            seen: the state before they were asked. Where a denial was written since, it is the later word, and this pair is dropped: a
+                process that was held up between asking and writing must not undo it.
+            asked_at: from then on the pair counts; by the time of the answer it may be old.
+
+        Returns:
+            The state that now holds.
+        """
         now = self._clock.now()
         by_role = {answer.role: answer for answer in answers}
         primary, secondary = by_role[CopyRole.PRIMARY].outcome, by_role[CopyRole.SECONDARY].outcome
@@ -439,11 +480,13 @@ class Keyring:
         evict = decide(Family.MAIL, Operation.USER, kinds, None, self._limits).evict
         with self._db.write() as tx:
             old = tx.policies.state(policy.id)
+            if old.generation != seen.generation and not evict:
+                return old
             state = replace(
                 old,
                 generation=old.generation + (1 if evict else 0),
-                probed_at=now,
-                succeeded_at=now if OutcomeClass.SUCCESS in kinds else old.succeeded_at,
+                probed_at=asked_at,
+                succeeded_at=asked_at if OutcomeClass.SUCCESS in kinds else old.succeeded_at,
                 mixed_since=(old.mixed_since or now) if mixed else 0,
                 primary=primary.kind.value,
                 primary_reason=primary.reason,
@@ -478,13 +521,9 @@ class Keyring:
         """Ask both keys now, whatever is cached; the pair counts for everybody (R-147, R-256)."""
         with self._lock_of(policy.id):
             with self._db.read() as tx:
-                copies = {copy.role: copy for copy in tx.policies.copies(policy.version_id)}
+                copies = copies_of(tx, policy)
                 state = tx.policies.state(policy.id)
-            answers = self._confirmed(policy, copies, state, self._ask_both(policy, copies))
-            self._write_pair(policy, answers)
-            success = _success(answers)
-            if success is not None and success.key is not None:
-                self._mend_rotten(policy, copies, answers, success.key)
+            _written, answers = self._ask_and_write(policy, copies, state)
         return health(answer.outcome.kind for answer in answers), [
             KeyHealth(answer.role, answer.key_uri, answer.outcome) for answer in answers
         ]
@@ -638,6 +677,22 @@ def _alerts_for(kinds: tuple[OutcomeClass, OutcomeClass], *, cached_age: int, se
         if cached_age >= settings.mail_max_age - settings.renew_before:
             wanted.append(AlertKind.CACHE_NEAR_EXPIRY)
     return wanted
+
+
+def copies_of(tx: Tx, policy: Policy) -> dict[CopyRole, PolicyCopy]:
+    """The wrapped copies of a policy's key, by role.
+
+    Raises:
+        IntegrityFailure: one that every policy of its kind has is missing.
+    """
+    copies = {copy.role: copy for copy in tx.policies.copies(policy.version_id)}
+    wanted = (CopyRole.PROVIDER,) if policy.workload is Workload.PROVIDER else (*CUSTOMER_ROLES, CopyRole.AVAILABILITY)
+    for role in wanted:
+        if role not in copies:
+            raise IntegrityFailure(
+                "policy_copy_missing", f"the {role} copy of the policy {policy.name} is missing", "restore the policy's rows from a backup"
+            )
+    return copies
 
 
 def _pair(state: PolicyState) -> tuple[OutcomeClass, ...]:

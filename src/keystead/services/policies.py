@@ -33,7 +33,7 @@ from keystead.core.vaults.regions import paired_region
 from keystead.ports.keystore import Compartment
 from keystead.ports.vaults import VaultFailure
 from keystead.services.auditing import record
-from keystead.services.keyring import raise_for
+from keystead.services.keyring import copies_of, raise_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ def refresh_policy(services: Services, call: Call, request: t.NamePolicy) -> Pol
     _require_manager(services, call)
     with services.db.read() as tx:
         policy = _find(tx, call, request.policy)
-        old = {copy.role: copy for copy in tx.policies.copies(policy.version_id)}
+        old = copies_of(tx, policy)
     bases = tuple(_base(old[role].key_uri) for role in CUSTOMER_ROLES)
     facts, failed = _facts(services, call, bases)
     report = check_keys(
@@ -203,7 +203,7 @@ def roll_availability_key(services: Services, call: Call, policy: Policy) -> str
     it the old: `collect-orphans` destroys either. The policy's version id does not change.
     """
     with services.db.read() as tx:
-        copies = {copy.role: copy for copy in tx.policies.copies(policy.version_id)}
+        copies = copies_of(tx, policy)
     key = services.keyring.recover_policy_key(policy, copies)
     key_id = new_id(services.random)
     services.keystore.create(Compartment.AVAILABILITY_MAIL, key_id)

@@ -1,0 +1,82 @@
+"""Two tenants with mail under their own keys, made once; every attack works on a copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from keystead.services import tenants
+from support.world import MailboxWorld, World, message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from keystead.api.types import policies as p
+    from keystead.client.client import Client
+    from support.world import Process, TenantWorld
+
+LARGE = message(9, subject="Large", size=5 * 1024 * 1024)
+"""Two parts."""
+
+
+@dataclass
+class Scene:
+    """`contoso` with the mailboxes alice (with a large item) and bob under the policy Mail, carol under provider keys; `fabrikam` with dave."""
+
+    world: World
+    contoso: TenantWorld
+    fabrikam: TenantWorld
+    mail: p.PolicyView
+    other: p.PolicyView
+
+    def box(self, upn: str) -> MailboxWorld:
+        tenant = self.contoso if upn.endswith("@contoso.example") else self.fabrikam
+        return MailboxWorld(tenant, upn)
+
+    @property
+    def alice(self) -> MailboxWorld:
+        return self.box("alice@contoso.example")
+
+    @property
+    def boxes(self) -> list[MailboxWorld]:
+        return [
+            self.box(name) for name in ("alice@contoso.example", "bob@contoso.example", "carol@contoso.example", "dave@fabrikam.example")
+        ]
+
+    def owner(self, upn: str, process: Process) -> Client:
+        return process.client(tenants.impersonate(process.services, upn))
+
+    def fail(self, kind: str, process: Process | None = None, vaults: tuple[str, ...] = ("contosov1", "contosov2")) -> None:
+        for vault in vaults:
+            (process or self.world.first).vaults.fail(vault, kind)
+
+    def id_of(self, upn: str) -> str:
+        return str(self.world.sql("SELECT id FROM mailboxes WHERE upn = ?", upn)[0][0])
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    world = World(tmp_path_factory.mktemp("attacked"))
+    contoso, fabrikam = world.tenant("contoso.example"), world.tenant("fabrikam.example")
+    mail, other = contoso.policy("Mail"), fabrikam.policy("Mail")
+    alice, bob, dave = contoso.mailbox("alice"), contoso.mailbox("bob"), fabrikam.mailbox("dave")
+    carol = contoso.mailbox("carol")
+    for number, box in enumerate((alice, bob, carol, dave)):
+        box.add(
+            *(message(index, subject=f"{box.upn} {index}", body=f"body {number} {index}") for index in range(3)), folder=f"Folder {number}"
+        )
+    alice.add_large(LARGE)
+    contoso.assign(mail, alice, bob)
+    fabrikam.assign(other, dave)
+    yield Scene(world, contoso, fabrikam, mail, other)
+    world.close()
+
+
+@pytest.fixture
+def scene(made: Scene, tmp_path: Path) -> Iterator[Scene]:
+    world = World(tmp_path, like=made.world)
+    yield Scene(world, made.contoso.within(world), made.fabrikam.within(world), made.mail, made.other)
+    world.close()
