@@ -1,6 +1,6 @@
 """Sealing and opening objects, beside the limit and beside other libraries on the same buffers.
 
-usage: seal_open.py [--json] [--runs N]
+usage: python -m benchmarks.seal_open [--json] [--quick] [--runs N]
 
 - *limit*: AES-256-GCM of the OpenSSL that Keystead uses, in a bare loop with one nonce on a reused buffer: nothing else can be faster here.
 - *keystead*: a whole sealed object into a reused buffer, with a fresh nonce from the operating system and a context built for each.
@@ -12,15 +12,13 @@ Every figure is the median of several runs; the runs of all candidates are inter
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import statistics
 import time
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.timing import Figure, Plan, interleaved, main, spread
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keystead.core.formats import sealed_object
@@ -30,8 +28,10 @@ from keystead.core.secret import SecretKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 KIB = 1024
+LIMIT = "limit"
 TARGETS = {16 * KIB: 0.4, 64 * KIB: 0.7, 1024 * KIB: 0.85}
 """Size of an object in bytes, and the least share of the limit (issue 2)."""
 BYTES_PER_RUN = 32 * 1024 * KIB
@@ -51,7 +51,7 @@ def limit(data: bytes) -> Candidate:
     cipher, nonce = AESGCM(os.urandom(32)), os.urandom(12)
     box, out = memoryview(bytearray(len(data) + 16)), memoryview(bytearray(len(data)))
     cipher.encrypt_into(nonce, data, b"", box)
-    return Candidate("limit", lambda: cipher.encrypt_into(nonce, data, b"", box), lambda: cipher.decrypt_into(nonce, box, b"", out))
+    return Candidate(LIMIT, lambda: cipher.encrypt_into(nonce, data, b"", box), lambda: cipher.decrypt_into(nonce, box, b"", out))
 
 
 def keystead(data: bytes) -> Candidate:
@@ -123,41 +123,44 @@ def megabytes_per_second(act: Callable[[], object], size: int, calls: int) -> fl
     return size * calls / 1e6 / (time.perf_counter() - start)
 
 
-def measure(size: int, runs: int) -> dict[str, Any]:
-    """Medians in MB/s of all candidates for one size, and Keystead's share of the limit."""
+def rates(size: int, plan: Plan) -> dict[tuple[str, str], list[float]]:
+    """MB/s of every candidate and verb, for objects of one size."""
     ways = candidates(os.urandom(size))
-    rates: dict[tuple[str, str], list[float]] = {}
-    for _ in range(runs):
-        for way in ways:
-            calls = max(5, BYTES_PER_RUN // size // (64 if way.slow else 1))
-            for verb, act in (("seal", way.seal), ("open", way.open)):
-                rates.setdefault((way.name, verb), []).append(megabytes_per_second(act, size, calls))
-    medians = {key: statistics.median(values) for key, values in rates.items()}
-    share = {verb: round(medians["keystead", verb] / medians["limit", verb], 3) for verb in ("seal", "open")}
-    return {
-        "size_bytes": size,
-        "megabytes_per_second": {way.name: {verb: round(medians[way.name, verb], 1) for verb in ("seal", "open")} for way in ways},
-        "share_of_limit": share,
-        "target": TARGETS[size],
-        "reached": min(share.values()) >= TARGETS[size],
-    }
+    work = BYTES_PER_RUN // (8 if plan.quick else 1)
+
+    def way(candidate: Candidate, act: Callable[[], object]) -> Callable[[], float]:
+        calls = max(5, work // size // (64 if candidate.slow else 1))
+        return lambda: megabytes_per_second(act, size, calls)
+
+    acts = {(one.name, verb): way(one, act) for one in ways for verb, act in (("seal", one.seal), ("open", one.open))}
+    return interleaved(acts, plan.runs)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="seal and open objects, beside the limit")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runs", type=int, default=15)
-    options = parser.parse_args()
-    results = [measure(size, options.runs) for size in TARGETS]
-    if options.json:
-        print(json.dumps({"benchmark": "seal_open", "runs": options.runs, "results": results}, indent=1))
-    else:
-        for result in results:
-            print(f"{result['size_bytes'] // KIB} KiB: share of the limit {result['share_of_limit']}, target {result['target']}")
-            for name, rates in result["megabytes_per_second"].items():
-                print(f"  {name:20} seal {rates['seal']:10.1f} MB/s   open {rates['open']:10.1f} MB/s")
-    return 0 if all(result["reached"] for result in results) else 1
+def measure(_place: Path, plan: Plan) -> list[Figure]:
+    figures: list[Figure] = []
+    for size, target in TARGETS.items():
+        found = rates(size, plan)
+        for verb in ("seal", "open"):
+            ours, *others = (spread(name, values) for (name, of), values in sorted(found.items(), key=_first) if of == verb)
+            share = ours.median / next(other.median for other in others if other.name == LIMIT)
+            figures.append(
+                Figure(
+                    f"{verb} objects of {size // KIB} KiB",
+                    "MB/s",
+                    ours,
+                    f"at least {target:g} of the limit",
+                    share >= target,
+                    others,
+                    f"{share:.2f} of it",
+                )
+            )
+    return figures
+
+
+def _first(entry: tuple[tuple[str, str], list[float]]) -> tuple[bool, bool]:
+    """Keystead, then the limit, then the others."""
+    return entry[0][0] != "keystead", entry[0][0] != LIMIT
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main("seal_open", measure, runs=15))

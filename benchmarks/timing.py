@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,9 +80,12 @@ def seconds(act: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(ways: Mapping[str, Callable[[], float]], runs: int) -> dict[str, list[float]]:
+_Name = TypeVar("_Name")
+
+
+def interleaved(ways: Mapping[_Name, Callable[[], float]], runs: int) -> dict[_Name, list[float]]:
     """Run every way once, then every way again, so that a busy machine slows all of them alike."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[_Name, list[float]] = {name: [] for name in ways}
     for _ in range(runs):
         for name, way in ways.items():
             found[name].append(way())
