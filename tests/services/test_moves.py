@@ -44,9 +44,9 @@ def box_with_mail(contoso: TenantWorld, local: str) -> MailboxWorld:
     return box
 
 
-def mover(contoso: TenantWorld, owner: str, at: Callable[[str], None] = lambda _step: None, **settings: int) -> Process:
+def mover(contoso: TenantWorld, owner: str, at: Callable[[str], None] = lambda _step: None) -> Process:
     """A process with small slices, and something that happens between its steps."""
-    return contoso.world.process(owner, checkpoint=at, settings=replace(contoso.world.settings, **({"slice_items": 2} | settings)))
+    return contoso.world.process(owner, checkpoint=at, settings=replace(contoso.world.settings, slice_items=2))
 
 
 def rows(world: World, mailbox_id: str) -> dict[str, list[tuple[object, ...]]]:
