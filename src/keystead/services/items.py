@@ -118,7 +118,9 @@ def import_batch(services: Services, call: Call, request: t.ImportBatch) -> Impo
                 "item_too_large", f"item {item.position} has {len(item.data)} bytes, too many for a batch", "send it by itself"
             )
         if not 0 <= item.ordinal <= MAX_ORDINAL:
-            raise InvalidRequest("ordinal_invalid", f"item {item.position} has the ordinal {item.ordinal}", "count equal items of the source from 1")
+            raise InvalidRequest(
+                "ordinal_invalid", f"item {item.position} has the ordinal {item.ordinal}", "count equal items of the source from 1"
+            )
         _check_folder(item.folder)
     for _attempt in range(ATTEMPTS):
         try:
