@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING
 from benchmarks import dovecot
 from benchmarks import home as homes
 from benchmarks.mail import write_maildir, write_mbox
-from benchmarks.timing import MB, Figure, Plan, Spread, child, copy_and_sync, interleaved, main, peak_megabytes, seconds, settled, spread
+from benchmarks.timing import (
+    MB,
+    Figure,
+    Plan,
+    Spread,
+    child,
+    copy_and_sync,
+    interleaved,
+    main,
+    peak_megabytes,
+    seconds,
+    settled,
+    share,
+    spread,
+)
 
 from keystead.client.importing import import_source
 from keystead.client.sources import open_source
@@ -51,7 +65,7 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
     found = interleaved({"keystead": keystead, "cp -r and sync": lambda: total / MB / copy_and_sync(maildir, place / "copy")}, plan.runs)
     ours, copy = (spread(name, values) for name, values in found.items())
     figures = [
-        _compared("import of a Maildir, durable when acknowledged", ours, copy, SHARE_OF_COPY),
+        _compared("import of a Maildir, durable when acknowledged", ours, copy, SHARE_OF_COPY, "of"),
         *(_beside_dovecot(place, maildir, total, min(plan.runs, DOVECOT_RUNS), ours, reads) if dovecot.available() else ()),
         _peak("peak memory of importing the Maildir", peaks),
     ]
@@ -66,9 +80,9 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
     return figures
 
 
-def _compared(what: str, ours: Spread, other: Spread, share: float) -> Figure:
-    reached = ours.median / other.median
-    return Figure(what, "MB/s", ours, f"at least {share:g} of {other.name}", reached >= share, [other], f"{reached:.2f} of it")
+def _compared(what: str, ours: Spread, other: Spread, least: float, unit: str) -> Figure:
+    part = share(ours, other)
+    return Figure(what, "MB/s", ours, f"at least {least:g} {unit} {other.name}", part >= least, [other], f"{part:.2f} {unit} it")
 
 
 def _beside_dovecot(place: Path, maildir: Path, total: int, runs: int, ours: Spread, reads: Sequence[float]) -> list[Figure]:
@@ -83,7 +97,7 @@ def _beside_dovecot(place: Path, maildir: Path, total: int, runs: int, ours: Spr
             raise RuntimeError("Dovecot stored nothing encrypted: what was measured is something else")
     name = f"Dovecot {dovecot.version()} with mail_crypt"
     return [
-        _compared("import of a Maildir, beside Dovecot", ours, spread(name, imports), TIMES_DOVECOT),
+        _compared("import of a Maildir, beside Dovecot", ours, spread(name, imports), TIMES_DOVECOT, "times"),
         Figure("reading everything back, item by item", "MB/s", spread("keystead", reads), beside=[spread(name, fetches)]),
     ]
 

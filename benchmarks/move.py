@@ -19,7 +19,22 @@ from typing import TYPE_CHECKING
 
 from benchmarks import home as homes
 from benchmarks.mail import write_mbox
-from benchmarks.timing import MB, MIB, ROOT, Figure, Plan, bytes_below, copy_and_sync, interleaved, main, seconds, settled, shown, spread
+from benchmarks.timing import (
+    MB,
+    MIB,
+    ROOT,
+    Figure,
+    Plan,
+    bytes_below,
+    copy_and_sync,
+    interleaved,
+    main,
+    seconds,
+    settled,
+    share,
+    shown,
+    spread,
+)
 
 from keystead.client.importing import import_source
 from keystead.client.sources import open_source
@@ -75,10 +90,10 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
     of_stored = spread("keystead", [rate * stored / total for rate in found["move"]])
     copy_stored = spread("cp -r and sync of the objects", found["stored"])
     readers, kept = spread("keystead", beside), spread("the same reader alone", alone)
-    share, reads = move.median / copy.median, readers.median / kept.median
+    part, reads = share(move, copy), share(readers, kept)
     what = f"move of a mailbox of {count:,} messages, {shown(total)} MB"
     return [
-        Figure(what, "MB/s", move, f"at least {SHARE_OF_COPY:g} of {copy.name}", share >= SHARE_OF_COPY, [copy], f"{share:.2f} of it"),
+        Figure(what, "MB/s", move, f"at least {SHARE_OF_COPY:g} of {copy.name}", part >= SHARE_OF_COPY, [copy], f"{part:.2f} of it"),
         Figure(f"the same moves by the {shown(stored)} MB that are stored", "MB/s", of_stored, beside=[copy_stored]),
         Figure("the same move with a reader beside it", "MB/s", shared),
         Figure(

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks import home as homes
-from benchmarks.timing import Figure, Plan, interleaved, main, spread
+from benchmarks.timing import Figure, Plan, interleaved, main, share, spread
 
 from keystead.api.types import mailboxes as m
 from keystead.api.types import policies as p
@@ -36,7 +36,7 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
         found = interleaved({"few": lambda: _refresh(small), "many": lambda: _refresh(large)}, max(plan.runs, 9))
         rates = [_rewrap(large, number, many) for number in range(plan.runs)]
     few, lots = spread(f"with {FEW} mailboxes", found["few"]), spread("keystead", found["many"])
-    ratio = lots.median / few.median
+    ratio = share(lots, few)
     rewrap = spread("keystead", rates)
     return [
         Figure(

@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.timing import Figure, Plan, interleaved, main, spread
+from benchmarks.timing import Figure, Plan, interleaved, main, share, spread
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keystead.core.formats import sealed_object
@@ -142,16 +142,16 @@ def measure(_place: Path, plan: Plan) -> list[Figure]:
         found = rates(size, plan)
         for verb in ("seal", "open"):
             ours, *others = (spread(name, values) for (name, of), values in sorted(found.items(), key=_first) if of == verb)
-            share = ours.median / next(other.median for other in others if other.name == LIMIT)
+            part = share(ours, next(other for other in others if other.name == LIMIT))
             figures.append(
                 Figure(
                     f"{verb} objects of {size // KIB} KiB",
                     "MB/s",
                     ours,
                     f"at least {target:g} of the limit",
-                    share >= target,
+                    part >= target,
                     others,
-                    f"{share:.2f} of it",
+                    f"{part:.2f} of it",
                 )
             )
     return figures

@@ -38,13 +38,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Spread:
-    """Several runs of one thing."""
+    """Several runs of one thing, in the order they were made."""
 
     name: str
     median: float
     low: float
     high: float
     runs: int
+    values: list[float]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,14 @@ class Figure:
 
 
 def spread(name: str, values: Sequence[float]) -> Spread:
-    return Spread(name, statistics.median(values), min(values), max(values), len(values))
+    return Spread(name, statistics.median(values), min(values), max(values), len(values), list(values))
+
+
+def share(ours: Spread, other: Spread) -> float:
+    """Ours by the other's: the median over runs that were made one after the other, which a machine that is now busy, now idle moves least."""
+    if ours.runs != other.runs:
+        return ours.median / other.median
+    return statistics.median(mine / theirs for mine, theirs in zip(ours.values, other.values, strict=True))
 
 
 def seconds(act: Callable[[], object]) -> float:
