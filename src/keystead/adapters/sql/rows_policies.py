@@ -8,6 +8,8 @@ from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import mailboxes, policies, policy_copies, policy_states, policy_versions
 from keystead.adapters.sql.rows import chunks, conflict
+from keystead.core.errors import IntegrityFailure
+from keystead.core.keys.outcome import OutcomeClass
 from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyState, PolicyVersion, Workload
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 
+_OUTCOMES = frozenset({"", *(kind.value for kind in OutcomeClass)})
+"""What the state row may hold; empty before the first answer."""
 _STATE = select(policy_states).where(policy_states.c.policy_id == bindparam("policy"))
 _BY_ID = select(policies).where(policies.c.id == bindparam("policy"))
 """Hot statements, built once: putting one together costs as much as running it."""
@@ -219,7 +223,11 @@ class SqlPolicyRows:
         return self._connection.execute(under).scalar_one() + self._connection.execute(waiting).scalar_one()
 
     def state(self, policy_id: str) -> PolicyState:
-        row = self._connection.execute(_STATE, {"policy": policy_id}).one()
+        row = self._connection.execute(_STATE, {"policy": policy_id}).first()
+        if row is None or row.primary_outcome not in _OUTCOMES or row.secondary_outcome not in _OUTCOMES:
+            raise IntegrityFailure(
+                "policy_state_damaged", f"the state of the policy {policy_id} is missing or none", "restore the policy's rows from a backup"
+            )
         return PolicyState(
             policy_id=row.policy_id,
             generation=row.generation,
