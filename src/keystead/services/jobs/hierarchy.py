@@ -48,16 +48,24 @@ if TYPE_CHECKING:
 # -- the first half: re-wrap ----------------------------------------------------------------------------------------------------------
 
 
+SAMPLE = 200
+"""How many waiting mailboxes are looked at for the policies they come from; those of others wait for the next slice."""
+
+
 def change_hierarchy(services: Services, job: Job) -> Job:
     """One slice of re-wrapping."""
     policy_id = job.parameters["policy_id"]
     with services.db.read() as tx:
-        waiting = tx.mailboxes.awaiting(job.tenant_id, policy_id, services.settings.rewrap_batch)
+        waiting = tx.mailboxes.awaiting(job.tenant_id, policy_id, SAMPLE)
     if not waiting:
         with services.db.write() as tx:
             record_system(services, tx, job.tenant_id, "Complete-PolicyAssignment", policy_id, (("Job", job.id),), request_id=job.id)
             return done(services, tx, job)
     new = services.keyring.open(policy_id, Operation.SYSTEM, request_id=job.id)
+    if new.policy.tenant_id != job.tenant_id:  # nobody can ask for that: rows were forged, and what is wrapped so would never open again
+        raise IntegrityFailure(
+            "policy_another_tenant", f"the job {job.id} names a policy of another tenant", "restore the job's row from a backup"
+        )
     if new.opened_by is CopyRole.AVAILABILITY:
         raise PreconditionFailed(
             "target_keys_unusable",
