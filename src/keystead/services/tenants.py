@@ -211,7 +211,10 @@ def claim(services: Services, call: Call, request: t.ClaimToken) -> TokenView:
                 "ask who gave it for a new one",
             )
         _require_own_domain(tx, held.tenant_id, upn)
-        if not held.upn and tx.tenants.person(upn) is None:
+        person = tx.tenants.person(upn)
+        if person is not None and person.tenant_id != held.tenant_id:  # one of the provider's people, who has the tenant's domain
+            raise Conflict("user_exists", f"there is a person {upn} already", "choose another name in the tenant's domain")
+        if not held.upn and person is None:
             tx.tenants.insert_person(Person(new_id(services.random), held.tenant_id, upn, frozenset({Role.GLOBAL_ADMIN}), now))
         elif not held.upn:
             tx.tenants.set_roles(held.tenant_id, upn, frozenset({Role.GLOBAL_ADMIN}))
@@ -265,10 +268,10 @@ def make_operator(services: Services, upn: str) -> tuple[Person, str]:
 
 def ensure_person(services: Services, tx: Tx, call: Call, upn: str) -> str | None:
     """The person a new mailbox belongs to, made where there is none; returns a claim token for a new one."""
+    _require_own_domain(tx, call.tenant_id, upn)  # first: whether another tenant has such a person is not told
     person = tx.tenants.person(upn)
-    if person is not None:
+    if person is not None and person.tenant_id == call.tenant_id:
         return None
-    _require_own_domain(tx, call.tenant_id, upn)
     tx.tenants.insert_person(Person(new_id(services.random), call.tenant_id, upn, frozenset({Role.USER}), services.clock.now()))
     return _issue_claim(services, tx, call, upn)
 
