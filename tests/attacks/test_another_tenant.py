@@ -102,7 +102,7 @@ def test_in_ones_own_tenant_the_names_of_another_find_nothing_R_194(scene: Scene
         except KeysteadError:
             continue
         text = repr(answer).encode()
-        assert not any(secret in text for secret in (*SECRETS, scene.fabrikam.id.encode(), b"fabrikamv1")), route.name
+        assert not any(secret in text for secret in (*SECRETS, scene.fabrikam.id.encode(), b"admin@fabrikam.example")), route.name
     for name, rows in before.items():
         assert scene.world.sql(f"SELECT * FROM {name} ORDER BY 1, 2") == rows  # noqa: S608
 
@@ -174,10 +174,9 @@ def test_a_name_that_looks_like_another_is_that_one_or_none_R_194(scene: Scene, 
     admin = scene.world.client(tenants.impersonate(scene.world.services, "admin@contoso.example"), "contoso.example")
     with pytest.raises((InvalidRequest, Conflict)) as caught:
         admin.call("mailbox.create", m.CreateMailbox(upn=upn))
-    assert (
-        (caught.value.code == "mailbox_exists") == upn.isascii() and upn.lower() == "alice@contoso.example"
-    ) or caught.value.code == "upn_invalid"
-    if upn.lower() != "alice@contoso.example":
+    same = upn.lower() == "alice@contoso.example"
+    assert caught.value.code == ("mailbox_exists" if same else "upn_invalid")
+    if not same:
         with pytest.raises(InvalidRequest):
             admin.call("user.add", t.AddUser(upn=upn, roles=["global-admin"]))
 
@@ -197,11 +196,12 @@ def test_vault_names_are_global_and_nothing_else_of_a_vault_is_R_017(scene: Scen
     """R-017: a name another tenant took is taken, whether that vault is there or deleted, and that is all there is to learn."""
     admin = scene.contoso.admin
     answers = set()
-    for _ in range(2):
+    for deleted in (False, True):
+        if deleted:
+            scene.fabrikam.admin.call("vault.delete", v.VaultNamed(vault="fabrikamv1"))
         with pytest.raises(Conflict) as caught:
             admin.call("vault.create", v.VaultCreate(name="FabrikamV1", subscription="contoso-s1", region="westeurope"))
         answers.add((caught.value.code, caught.value.inner_code, caught.value.detail))
-        scene.fabrikam.admin.call("vault.delete", v.VaultNamed(vault="fabrikamv1")) if len(answers) == 1 else None
     assert len(answers) == 1
 
 
@@ -215,7 +215,7 @@ def test_a_policy_never_gets_keys_of_another_tenants_vault_R_071(scene: Scene) -
 def test_cursors_of_another_tenant_show_nothing_of_it_R_206(scene: Scene) -> None:
     """R-206: `after` with the other tenant's ids."""
     theirs = {
-        table: str(scene.world.sql(f"SELECT id FROM {table} WHERE {column} = ? ORDER BY sequence DESC LIMIT 1", scene.fabrikam.id)[0][0])
+        table: str(scene.world.sql(f"SELECT id FROM {table} WHERE {column} = ? ORDER BY sequence DESC LIMIT 1", scene.fabrikam.id)[0][0])  # noqa: S608 - ours
         for table, column in (("jobs", "tenant_id"), ("audit_records", "organization_id"))
     }
     admin = scene.contoso.admin
