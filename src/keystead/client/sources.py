@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import io
 import os
 import re
@@ -185,7 +186,7 @@ def _detect(path: Path) -> SourceKind:
     if not stat.S_ISREG(mode):
         raise InvalidRequest("source_not_mail", f"{str(path)!r} is a device or pipe, not a file", _NO_MAIL_MEND)
     # Read before the suffix is asked, so that a file nobody may read is refused here and not in the middle of the import.
-    head = _peek(path)
+    head = _peek(path.resolve())
     return _KIND_OF_SUFFIX.get(path.suffix.lower()) or _kind_by_content(path, head)
 
 
@@ -223,7 +224,7 @@ def _is_own_folder(path: Path) -> bool:
 def _files(root: Path, kind: SourceKind) -> Iterator[_File | _Skipped]:
     """Every file of the source that holds items, in a stable order, and what is passed over."""
     if kind not in {SourceKind.FOLDER, SourceKind.MAILDIR}:
-        yield _File(root, _text(root.name), "", kind, _size(root))
+        yield _File(root.resolve(), _text(root.name), "", kind, _size(root))
         return
     tree = _Tree(root, root.resolve())
     waiting = [(root, "")]
@@ -371,12 +372,22 @@ def _spans(file: _File) -> Iterator[tuple[int, int, bool]]:
 
 
 def _opened(path: Path) -> io.FileIO:
+    """A regular file, by a path whose links were resolved when it was found.
+
+    Whoever may write to the tree may have put a link or a pipe in its place since: the link is not followed, the pipe not waited for.
+    """
     try:
-        return io.FileIO(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise _changed(path) from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _changed(path) from None
         raise _unreadable(path, error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _changed(path)
+    return io.FileIO(descriptor)
 
 
 def _size(path: Path) -> int:
@@ -398,6 +409,6 @@ def _unreadable(path: Path, error: OSError | ValueError) -> InvalidRequest:
 def _changed(path: Path) -> InvalidRequest:
     return InvalidRequest(
         "source_changed",
-        f"{str(path)!r} was moved, removed or shortened while it was read",
+        f"{str(path)!r} was moved, removed, replaced or shortened while it was read",
         "close the mail program and import again: what is there already is not added twice",
     )

@@ -8,6 +8,7 @@ listing, reading are user operations; a search returns ids only, so it is a syst
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 HEADER_BYTES = 256 * 1024
 """How much of an item is looked at for its summary."""
 MAX_FOLDER = 512
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""No encoder takes half a pair."""
 DEFAULT_FOLDER = "Inbox"
 """Where items go whose source names no folder."""
 MAX_BATCH = 5_000
@@ -386,8 +389,12 @@ def _folder_id(services: Services, tx: Tx, target: _Target, name: str) -> str:
 
 
 def _check_folder(name: str) -> None:
-    if len(name) > MAX_FOLDER or "\0" in name:
-        raise InvalidRequest("folder_name_invalid", f"a folder name has more than {MAX_FOLDER} characters or a NUL", "use a shorter name")
+    if len(name) > MAX_FOLDER or "\0" in name or _SURROGATE.search(name):
+        raise InvalidRequest(
+            "folder_name_invalid",
+            f"a folder name has more than {MAX_FOLDER} characters, a NUL or half a surrogate pair",
+            "use a shorter name of whole characters",
+        )
 
 
 # -- sealing what lies beside items, also for moves -----------------------------------------------------------------------------------
