@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keystead.core.errors import InvalidRequest
-from keystead.core.settings import Settings
+from keystead.core.settings import LIMITS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +72,11 @@ def parse_setting(name: str, text: str) -> bool | int:
     if isinstance(default, int):
         match = _DURATION.fullmatch(text)
         if match:
-            return int(match[1]) * _UNITS[match[2] or "ms"]
+            value, (low, high) = int(match[1]) * _UNITS[match[2] or "ms"], LIMITS[name]
+            if low <= value <= high:
+                return value
+            raise InvalidRequest(
+                "setting_out_of_range", f"{name} is {low} to {high}, not {value}", "keystead settings get shows the value in force"
+            )
         raise InvalidRequest("setting_invalid", f"{name} is a whole number, with a unit for times (4h), not {text!r}", "")
     raise InvalidRequest("setting_unknown", f"there is no setting {name}", "keystead settings get lists them all")

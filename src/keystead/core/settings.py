@@ -6,6 +6,10 @@ Times are milliseconds. Values are read by `keystead.settings` from the home's s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SECOND = 1_000
 _MINUTE = 60 * _SECOND
@@ -62,3 +66,29 @@ class Settings:
     record_owner_reads: bool = False
     exchange_admin_manages_policies: bool = True
     unknown_facts_refuse: bool = False
+
+
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "mail_max_age": (0, 3 * _DAY),
+    "renew_before": (0, 3 * _DAY),
+    "probe_interval": (100, 1 * _HOUR),
+    "denial_confirm": (0, 1 * _MINUTE),
+    "mixed_grace_intervals": (0, 60),
+    "vault_timeout": (100, 1 * _MINUTE),
+    "probe_lease": (1 * _SECOND, 5 * _MINUTE),
+    "move_warning": (0, 365 * _DAY),
+    "move_escalation": (0, 365 * _DAY),
+    "object_grace": (0, 30 * _DAY),
+    "orphan_grace": (1 * _HOUR, 365 * _DAY),
+    "job_lease": (5 * _SECOND, 1 * _HOUR),
+    "slice_time": (10, 1 * _MINUTE),
+    "slice_items": (1, 100_000),
+    "slice_bytes": (1, 1024 * 1024 * 1024),
+    "rewrap_batch": (1, 100_000),
+    "max_item_bytes": (1024, 2 * 1024 * 1024 * 1024),
+    "import_batch_bytes": (1024, 8 * 1024 * 1024),
+    "claim_token_lifetime": (1 * _MINUTE, 30 * _DAY),
+    "token_lifetime": (1 * _MINUTE, 2 * 365 * _DAY),
+}
+"""Lowest and highest value of each number. Not a matter of taste: beyond them a promise ends (a revocation obeyed after a year), work stands
+still (slices of nothing), or data is lost (an orphan collected while its import is under way)."""
