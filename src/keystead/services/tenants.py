@@ -187,7 +187,7 @@ def list_users(services: Services, call: Call, request: t.ListUsers) -> list[Use
 
 
 def remove_user(services: Services, call: Call, request: t.RemoveUser) -> Done:
-    """Remove a person; their tokens stop working at once."""
+    """Remove a person; their tokens stop working and their access to other people's mailboxes ends at once."""
     upn = user_principal_name(request.upn)
     with services.db.write() as tx:
         if not tx.tenants.remove_person(call.tenant_id, upn):
