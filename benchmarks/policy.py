@@ -146,6 +146,8 @@ def _rewrap(home: Home, number: int, count: int) -> float:
         assert job is not None
         if job.state.value == "done":
             return count / (time.perf_counter() - start)
+        if job.error:
+            raise RuntimeError(f"the job that re-wraps is {job.state}: {job.error}")
         run_one(home.services, only=asked.job_id)
 
 
