@@ -33,7 +33,7 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
     with homes.bench_home(place / "few") as small, homes.bench_home(place / "many") as large:
         _fill(small, FEW)
         _fill(large, many)
-        found = interleaved({"few": lambda: _refresh(small), "many": lambda: _refresh(large)}, max(plan.runs, 9))
+        found = interleaved({"few": lambda: _refresh(small), "many": lambda: _refresh(large)}, max(plan.runs, 15))
         rates = [_rewrap(large, number, many) for number in range(plan.runs)]
     few, lots = spread(f"with {FEW} mailboxes", found["few"]), spread("keystead", found["many"])
     ratio = share(lots, few)
