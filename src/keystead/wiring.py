@@ -158,16 +158,21 @@ def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
         raise InvalidRequest(
             "home_version", f"the home has version {described.version}; this program knows {FORMAT}", "use the version that made it"
         )
+    for name in _DATABASES:
+        database = path / f"{name}.db"
+        if not database.is_file() or not database.stat().st_size:  # opening would make an empty one, and everything would seem gone
+            raise IntegrityFailure("home_part_missing", f"{database.name} of the home is missing", "restore it from a backup")
     return _open(path, described, os.environ if environment is None else environment)
 
 
+_DATABASES = ("keystead", "keys", "vault")
 _MASTER = "seals/keystore.master"
 _VAULT_SEAL = "seals/vault.seal"
 
 
 def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
     clock: Clock = DevClock(path / "run" / "clock") if file.dev else SystemClock()
-    engines = {name: sqlite_engine(path / f"{name}.db") for name in ("keystead", "keys", "vault")}
+    engines = {name: sqlite_engine(path / f"{name}.db") for name in _DATABASES}
     db = SqlDatabase(engines["keystead"])
     with db.read() as tx:
         stored = tx.settings.all()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from keystead.adapters.files import translated as translated_files
@@ -25,27 +26,27 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_SECONDS = 30
+_PATH, _FILE = "path", "file"
+"""What is kept about a connection: the path it was opened by, and which file that was."""
 
 
 def sqlite_engine(path: Path) -> Engine:
     """An engine on a SQLite file, which is made when it does not exist: for its owner alone (R-253); its log files take over its mode."""
     with translated_files(path.name):
         path.touch(mode=0o600, exist_ok=True)
-    engine = create_engine(
-        f"sqlite:///{path}",
-        connect_args={
-            "timeout": BUSY_TIMEOUT_SECONDS,
-            "isolation_level": None,
-            "check_same_thread": False,
-            "cached_statements": 512,
-        },
-        pool_size=16,
-        max_overflow=64,
-        query_cache_size=1_000,
-    )
+    # rw: a file that was lost must not come back empty. Opened by hand, because a URL would not take every path.
+    name = f"file:{quote(str(path.absolute()))}?mode=rw"
+
+    def opened() -> sqlite3.Connection:
+        return sqlite3.connect(
+            name, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+
+    engine = create_engine("sqlite://", creator=opened, poolclass=QueuePool, pool_size=16, max_overflow=64, query_cache_size=1_000)
 
     @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    def configure(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+        entry.info[_PATH], entry.info[_FILE] = path, _identity(path)
         cursor = connection.cursor()
         for pragma in (
             "journal_mode=WAL",
@@ -67,6 +68,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     with translated(), engine.connect() as connection:
         raw = _driver(connection)
         raw.execute("BEGIN IMMEDIATE")
+        _still_there(connection, raw)
         try:
             yield connection
         except BaseException:
@@ -85,6 +87,32 @@ def reading(engine: Engine) -> Iterator[Connection]:
             yield connection
         finally:
             raw.rollback()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a path names now; None for none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _still_there(connection: Connection, raw: sqlite3.Connection) -> None:
+    """Refuse to write to a file that was removed or replaced while it was open: the system would take the bytes and lose them.
+
+    Raises:
+        Unavailable: `database_lost`; the connection is not used again.
+    """
+    path = connection.info[_PATH]
+    if _identity(path) != connection.info[_FILE]:
+        raw.rollback()
+        connection.invalidate()
+        raise Unavailable(
+            "database_lost",
+            f"{path.name} was removed or replaced while it was open",
+            "put it back, or restore it from a backup; then try again",
+        )
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
