@@ -33,6 +33,17 @@ def new_id(random: RandomBytes) -> str:
     return str(uuid.UUID(bytes=random(16), version=4))
 
 
+def ordered_id(random: RandomBytes, now: int) -> str:
+    """A fresh id that sorts by time: a version 7 UUID (RFC 9562 section 5.7), for rows made by the thousand.
+
+    Random ids would each land on another page of the table's index; these land on the last ones. The time in it, milliseconds since the
+    epoch, is in the clear in the row anyway.
+    """
+    digits = ((now & (2**48 - 1)).to_bytes(6, "big") + random(10)).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
 def is_id(text: str) -> bool:
     """Whether the text is a UUID in any usual spelling."""
     try:

@@ -221,7 +221,10 @@ class MailboxRows(Protocol):
     def count_awaiting(self, tenant_id: str, policy_id: str) -> int: ...
 
     def rewrapped(self, tenant_id: str, policy_id: str, changed: Sequence[Mailbox], keys: Sequence[MailboxKey]) -> None:
-        """Store re-wrapped keys and the new hierarchy. Fields taken from `changed`: policy, key version, move state, moved_at."""
+        """Store re-wrapped keys and the new hierarchy of mailboxes that wait for it.
+
+        Of those that are done the key version and `moved_at` are stored too, and their keys are replaced; all others are queued for a move.
+        """
         ...
 
     def insert_key(self, key: MailboxKey) -> None: ...

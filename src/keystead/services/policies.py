@@ -142,7 +142,8 @@ def refresh_policy(services: Services, call: Call, request: t.NamePolicy) -> Pol
             policy.id,
             (*parameters, *((f"{copy.role.title()}KeyUri", copy.key_uri) for copy in copies if copy.role in CUSTOMER_ROLES)),
         )
-        return _view(tx, replace(policy, version_id=version.id, version=version.number), report.warnings)
+        refreshed = replace(policy, version_id=version.id, version=version.number)
+        return _view(tx, refreshed, report.warnings, count=False)  # counting takes longer the more mailboxes there are; a refresh must not
 
 
 def list_policies(services: Services, call: Call, request: t.ListPolicies) -> list[PolicySummary]:
@@ -424,7 +425,7 @@ def _health(state: PolicyState) -> str | None:
     return health([OutcomeClass(state.primary), OutcomeClass(state.secondary)]).value if state.primary and state.secondary else None
 
 
-def _view(tx: Tx, policy: Policy, warnings: Sequence[FailedCheck] = ()) -> PolicyView:
+def _view(tx: Tx, policy: Policy, warnings: Sequence[FailedCheck] = (), *, count: bool = True) -> PolicyView:
     state = tx.policies.state(policy.id)
     return PolicyView(
         id=policy.id,
@@ -440,7 +441,7 @@ def _view(tx: Tx, policy: Policy, warnings: Sequence[FailedCheck] = ()) -> Polic
             CopyView(role=copy.role.value, key_uri=copy.key_uri, algorithm=copy.algorithm)
             for copy in sorted(tx.policies.copies(policy.version_id), key=lambda copy: list(CopyRole).index(copy.role))
         ],
-        mailboxes=tx.policies.mailboxes(policy.id),
+        mailboxes=tx.policies.mailboxes(policy.id) if count else None,
         health=_health(state),
         health_checked=utc_or_none(state.probed_at or None),
         warnings=_views(warnings),

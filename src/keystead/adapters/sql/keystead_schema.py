@@ -217,7 +217,7 @@ jobs = Table(
     Column("tenant_id", String(36), nullable=False),
     Column("parent_id", String(36), nullable=False, index=True),
     Column("kind", String(32), nullable=False),
-    Column("subject_id", String(36), nullable=False, index=True),
+    Column("subject_id", String(36), nullable=False),
     Column("parameters", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("priority", Integer, nullable=False),
@@ -233,6 +233,7 @@ jobs = Table(
     Column("finished", BigInteger),
     Column("error", Text, nullable=False),
     Index("ix_jobs_ready", "state", "priority", "sequence"),
+    Index("ix_jobs_kind", "kind", "state"),
 )
 
 audit_records = Table(

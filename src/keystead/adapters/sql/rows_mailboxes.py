@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Insert, and_, bindparam, case, delete, func, insert, null, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, null, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import folders, items, mailbox_delegates, mailbox_keys, mailboxes, objects
-from keystead.adapters.sql.rows import chunks, conflict
+from keystead.adapters.sql.rows import Many, chunks, conflict
 from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState, StoredObject
 from keystead.ports.tx import ItemPlace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, Row, Update
-    from sqlalchemy.engine import Compiled
+    from sqlalchemy import Connection, Row
 
     from keystead.ports.tx import MovedItem
 
@@ -39,31 +38,7 @@ _PLACE = (
 )
 
 
-class _Many:
-    """One statement for many rows, handed to the driver as they are: going through SQLAlchemy costs more a row than SQLite does.
-
-    For columns whose values the driver takes unchanged: text, numbers and bytes. Every bound value has a name.
-    """
-
-    def __init__(self, statement: Insert | Update) -> None:
-        self._statement = statement
-        self._compiled: dict[str, Compiled] = {}
-
-    def run(self, connection: Connection, rows: Sequence[dict[str, object]]) -> int:
-        """How many rows the statement met."""
-        if not rows:
-            return 0
-        dialect = connection.dialect
-        compiled = self._compiled.get(dialect.name)
-        if compiled is None:
-            names = list(rows[0]) if isinstance(self._statement, Insert) else None
-            compiled = self._compiled[dialect.name] = self._statement.compile(dialect=dialect, column_keys=names)
-        order = getattr(compiled, "positiontup", None)
-        values = [tuple(row[name] for name in order) for row in rows] if order else [dict(row) for row in rows]
-        return connection.exec_driver_sql(str(compiled), values).rowcount
-
-
-_REWRAPPED = _Many(
+_REWRAPPED = Many(
     update(mailboxes)
     .where(
         mailboxes.c.id == bindparam("b_id"),
@@ -78,16 +53,16 @@ _REWRAPPED = _Many(
         moved_at=bindparam("b_moved"),
     )
 )
-_NEW_KEY = _Many(
+_NEW_KEY = Many(
     insert(mailbox_keys).values(mailbox_id=bindparam("b_mailbox"), version=bindparam("b_version"), wrapped=bindparam("b_wrapped"))
 )
-_SAME_KEY = _Many(
+_SAME_KEY = Many(
     update(mailbox_keys)
     .where(mailbox_keys.c.mailbox_id == bindparam("b_mailbox"), mailbox_keys.c.version == bindparam("b_version"))
     .values(wrapped=bindparam("b_wrapped"))
 )
-_NEW_ITEM = _Many(insert(items))
-_MOVED_ITEM = _Many(
+_NEW_ITEM = Many(insert(items))
+_MOVED_ITEM = Many(
     update(items)
     .where(items.c.id == bindparam("b_id"), items.c.mailbox_id == bindparam("b_mailbox"), items.c.key_version < bindparam("b_below"))
     .values(
@@ -194,13 +169,14 @@ class SqlMailboxRows:
 
     def awaiting(self, tenant_id: str, policy_id: str, limit: int) -> list[tuple[Mailbox, list[MailboxKey]]]:
         query = select(*_MAILBOX_COLUMNS).where(mailboxes.c.pending_policy_id == policy_id, mailboxes.c.tenant_id == tenant_id).limit(limit)
-        found = [_mailbox(row) for row in self._connection.execute(query)]
+        found = [_mailbox(row) for row in self._connection.execute(query).all()]
         keys: dict[str, list[MailboxKey]] = {mailbox.id: [] for mailbox in found}
         for part in chunks(list(keys)):
             wrapped = select(mailbox_keys.c.mailbox_id, mailbox_keys.c.version, mailbox_keys.c.wrapped).where(
                 mailbox_keys.c.mailbox_id.in_(part)
             )
-            for mailbox_id, version, blob in self._connection.execute(wrapped.order_by(mailbox_keys.c.mailbox_id, mailbox_keys.c.version)):
+            rows = self._connection.execute(wrapped.order_by(mailbox_keys.c.mailbox_id, mailbox_keys.c.version)).all()
+            for mailbox_id, version, blob in rows:
                 keys[mailbox_id].append(MailboxKey(mailbox_id, version, blob))
         return [(mailbox, keys[mailbox.id]) for mailbox in found]
 
@@ -213,6 +189,12 @@ class SqlMailboxRows:
         return self._connection.execute(query).scalar_one()
 
     def rewrapped(self, tenant_id: str, policy_id: str, changed: Sequence[Mailbox], keys: Sequence[MailboxKey]) -> None:
+        # A mailbox that is done had nothing to move: its fresh key takes the place of those it had. The others keep theirs, wrapped anew.
+        fresh = {mailbox.id: mailbox for mailbox in changed if mailbox.move_state is MoveState.DONE}
+        moving = update(mailboxes).where(mailboxes.c.tenant_id == tenant_id, mailboxes.c.pending_policy_id == policy_id)
+        moving = moving.values(policy_id=policy_id, pending_policy_id=None, move_state=MoveState.QUEUED.value, moved_at=None)
+        for part in chunks([mailbox.id for mailbox in changed if mailbox.id not in fresh]):
+            self._connection.execute(moving.where(mailboxes.c.id.in_(part)))
         _REWRAPPED.run(
             self._connection,
             [
@@ -224,11 +206,9 @@ class SqlMailboxRows:
                     "b_state": mailbox.move_state.value,
                     "b_moved": mailbox.moved_at,
                 }
-                for mailbox in changed
+                for mailbox in fresh.values()
             ],
         )
-        # A mailbox that is done had nothing to move: its fresh key takes the place of those it had. The others keep theirs, wrapped anew.
-        fresh = {mailbox.id for mailbox in changed if mailbox.move_state is MoveState.DONE}
         for part in chunks(list(fresh)):
             self._connection.execute(delete(mailbox_keys).where(mailbox_keys.c.mailbox_id.in_(part)))
         _NEW_KEY.run(self._connection, [_key_values(key) for key in keys if key.mailbox_id in fresh])
@@ -255,8 +235,8 @@ class SqlMailboxRows:
         )
 
     def delete(self, tenant_id: str, mailbox_id: str) -> None:
-        self._connection.execute(update(objects).where(objects.c.mailbox_id == mailbox_id).values(due=0))
-        self._connection.execute(delete(mailboxes).where(mailboxes.c.id == mailbox_id, mailboxes.c.tenant_id == tenant_id))
+        if self._connection.execute(delete(mailboxes).where(mailboxes.c.id == mailbox_id, mailboxes.c.tenant_id == tenant_id)).rowcount:
+            self._connection.execute(update(objects).where(objects.c.mailbox_id == mailbox_id).values(due=0))
 
     def delegates(self, mailbox_id: str) -> list[str]:
         query = select(mailbox_delegates.c.upn).where(mailbox_delegates.c.mailbox_id == mailbox_id).order_by(mailbox_delegates.c.upn)

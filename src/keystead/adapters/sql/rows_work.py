@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import alerts, audit_records, jobs, settings
+from keystead.adapters.sql.rows import Many
 from keystead.core.alerts import Alert, AlertKind
 from keystead.core.audit.record import AuditRecord, RecordType, UserType
 from keystead.core.jobs import FINISHED, Job, JobState
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from keystead.ports.tx import AuditQuery
 
+_NEW_JOB = Many(insert(jobs))
 _UNFINISHED = [state.value for state in JobState if state not in FINISHED]
 
 
@@ -55,8 +57,8 @@ class SqlJobRows:
         if not new:
             return
         first = (self._connection.execute(select(func.max(jobs.c.sequence))).scalar() or 0) + 1
-        self._connection.execute(
-            insert(jobs),
+        _NEW_JOB.run(
+            self._connection,
             [
                 {
                     "id": job.id,

@@ -41,7 +41,7 @@ class CopyView(Response, frozen=True):
 
 
 class PolicyView(Response, frozen=True):
-    """One policy. `id` never changes; `version_id` does with each refresh."""
+    """One policy. `id` never changes; `version_id` does with each refresh. `mailboxes` is null in the answer of a refresh, which counts none."""
 
     id: str
     name: str
@@ -53,7 +53,7 @@ class PolicyView(Response, frozen=True):
     version: int
     version_id: str
     keys: list[CopyView]
-    mailboxes: int
+    mailboxes: int | None
     health: str | None
     health_checked: datetime | None
     warnings: list[CheckView] = []

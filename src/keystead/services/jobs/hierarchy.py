@@ -75,7 +75,7 @@ def change_hierarchy(services: Services, job: Job) -> Job:
     old = {source: _old_policy(services, job, source, new) for source in {mailbox.policy_id for mailbox, _keys in waiting}}
     services.checkpoint("re-wrap: policies opened")
     with services.db.write() as tx:
-        # Read again inside: what came between is left for the next slice.
+        # Read inside: mailboxes of a policy that came between are left for the next slice.
         batch = [
             (mailbox, keys)
             for mailbox, keys in tx.mailboxes.awaiting(job.tenant_id, policy_id, services.settings.rewrap_batch)
@@ -112,14 +112,14 @@ def _rewrapped(
     changed: list[Mailbox] = []
     keys: list[MailboxKey] = []
     jobs: list[Job] = []
+    parameters = {"policy_id": new.policy.id}
     for policy_id, source in old.items():
         group = [(mailbox, wrapped) for mailbox, wrapped in batch if mailbox.policy_id == policy_id]
         with_content = [(mailbox, wrapped) for mailbox, wrapped in group if mailbox.item_count]
         keys += _rewrapped_keys(services, job.tenant_id, [key for _mailbox, wrapped in with_content for key in wrapped], source, new)
         for mailbox, _wrapped in group:
             if mailbox.item_count:
-                changed.append(replace(mailbox, move_state=MoveState.QUEUED, moved_at=None))
-                parameters = {"policy_id": new.policy.id}
+                changed.append(mailbox)
                 jobs.append(
                     new_job(
                         services,
@@ -129,6 +129,7 @@ def _rewrapped(
                         parameters=parameters,
                         parent_id=job.id,
                         total=mailbox.size_bytes,
+                        now=now,
                     )
                 )
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keystead.core.ids import new_id
+from keystead.core.ids import ordered_id
 from keystead.core.jobs import Job, JobState
 
 if TYPE_CHECKING:
@@ -24,10 +24,12 @@ def new_job(
     priority: int = NORMAL,
     total: int = 0,
     not_before: int = 0,
+    now: int | None = None,
 ) -> Job:
-    """A job that waits to be run; insert it in the transaction of the act that asks for it."""
+    """A job that waits to be run; insert it in the transaction of the act that asks for it. `now`: for whoever makes many at once."""
+    created = services.clock.now() if now is None else now
     return Job(
-        id=new_id(services.random),
+        id=ordered_id(services.random, created),
         tenant_id=tenant_id,
         parent_id=parent_id,
         kind=kind,
@@ -41,7 +43,7 @@ def new_job(
         lease_epoch=0,
         attempts=0,
         not_before=not_before,
-        created=services.clock.now(),
+        created=created,
         started=None,
         finished=None,
         error="",

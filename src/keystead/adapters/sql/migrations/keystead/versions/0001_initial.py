@@ -50,9 +50,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("audit_records", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_audit_records_organization_id_creation_time"),
-            ["organization_id", "creation_time"],
-            unique=False,
+            batch_op.f("ix_audit_records_organization_id_creation_time"), ["organization_id", "creation_time"], unique=False
         )
 
     op.create_table(
@@ -80,10 +78,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
+        batch_op.create_index("ix_jobs_kind", ["kind", "state"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_parent_id"), ["parent_id"], unique=False)
         batch_op.create_index("ix_jobs_ready", ["state", "priority", "sequence"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_sequence"), ["sequence"], unique=False)
-        batch_op.create_index(batch_op.f("ix_jobs_subject_id"), ["subject_id"], unique=False)
 
     op.create_table(
         "objects",
