@@ -41,7 +41,7 @@ from keystead.core.formats.mailbox_items import (
 )
 from keystead.core.formats.pack import MAX_PACK_BYTES, PackWriter
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES, new_compressor, open_object, seal, seal_into
-from keystead.core.ids import new_id
+from keystead.core.ids import new_id, ordered_id
 from keystead.core.keys.decide import Operation
 from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, StoredObject
 from keystead.core.stores.message import summarise
@@ -216,6 +216,7 @@ class _Packing:
 
     def __init__(self, services: Services, mailbox: Mailbox, keys: MailboxKeys) -> None:
         self._services = services
+        self._now = services.clock.now()
         self._mailbox = mailbox
         self._keys = keys
         self._writer: PackWriter | None = None
@@ -237,7 +238,7 @@ class _Packing:
                 key_version=mailbox.key_version,
                 random=self._services.random,
             )
-        item_id = new_id(self._services.random)
+        item_id = ordered_id(self._services.random, self._now)
         context = item_context(self._mailbox.tenant_id, item_id)
         entry = self._writer.add(item_id, item.data, context=context, compressor=_tools.compressor)
         self._count += 1
@@ -270,7 +271,8 @@ class _Packing:
 
 def _store_large(services: Services, target: _Target, request: t.ImportLarge, upload: Upload) -> _Stored:
     """Seal an item part by part into an object of its own."""
-    mailbox, item_id, ref = target.mailbox, new_id(services.random), services.objects.new_ref(services.random)
+    mailbox, ref = target.mailbox, services.objects.new_ref(services.random)
+    item_id = ordered_id(services.random, services.clock.now())
     parts = part_count(upload.size)
     digest = hashlib.sha256()
     first = b""
