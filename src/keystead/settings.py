@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILE = "settings.json"
 ENVIRONMENT = "KEYSTEAD_"
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(\d{1,15})(ms|s|m|h|d)?")
+_DURATION = re.compile(r"([0-9]{1,15})(ms|s|m|h|d)?")
 
 
 def read_settings(folder: Path, environment: Mapping[str, str], stored: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
