@@ -65,8 +65,9 @@ def nothing_left(contoso: TenantWorld) -> None:
     finish(contoso)
     world.age_objects(2 * 24 * 3600)
     schedule_upkeep(world.services)
-    world.clock.advance(2 * DAY)
-    finish(contoso)
+    for _look in range(2):
+        world.clock.advance(2 * DAY)
+        finish(contoso)
     with world.services.db.read() as tx:
         boxes = tx.mailboxes.page(contoso.id, after="", limit=1000)
         used = {item.object_ref for box in boxes for item in tx.mailboxes.items(box.id, after="", limit=1000)}

@@ -13,6 +13,7 @@ import pytest
 from keystead.api.types import policies as p
 from keystead.api.types import tenants as t
 from keystead.api.types import vaults as v
+from keystead.api.types import watching as w
 from keystead.core.errors import NotFound
 from keystead.ports.clock import HOUR
 from keystead.ports.keystore import Compartment
@@ -85,10 +86,11 @@ def database(world: World) -> list[object]:
 
 
 def collect(world: World) -> None:
-    """What a worker does in the day after."""
+    """What a worker does in the two days after: mark at the first look, remove at the second."""
     schedule_upkeep(world.services)
-    world.clock.advance(GRACE + SECOND)
-    run_jobs(world)
+    for _look in range(2):
+        world.clock.advance(GRACE + SECOND)
+        run_jobs(world)
 
 
 def still_reads(contoso: TenantWorld) -> None:
@@ -202,6 +204,8 @@ def test_a_crash_while_orphans_are_collected(contoso: TenantWorld, step: str) ->
         dying(world, "policy: copies wrapped")("admin@contoso.example").call("policy.create", p.CreatePolicy(name="New", keys=contoso.keys))
     schedule_upkeep(world.services)
     world.clock.advance(GRACE + SECOND)
+    run_jobs(world)
+    world.clock.advance(GRACE + SECOND)
 
     def checkpoint(name: str) -> None:
         if name == step:
@@ -239,3 +243,25 @@ def test_keys_of_a_creation_under_way_are_left_alone(contoso: TenantWorld) -> No
     assert world.sql("SELECT state FROM jobs WHERE kind = 'collect-orphans' AND state = 'done'") == [("done",)]
     assert contoso.health(view.name) == "healthy"
     assert keys_held(world) == keys_named(world)
+
+
+def test_a_restored_older_database_loses_no_key_at_the_first_look(contoso: TenantWorld) -> None:
+    """Keys that only the newer database named are marked, with an alert, and destroyed a day later at the earliest."""
+    world = contoso.world
+    policy = contoso.policy("Newer")
+    world.sql("DELETE FROM policy_states WHERE policy_id = ?", policy.id)
+    world.sql("DELETE FROM policy_copies WHERE version_id = ?", policy.version_id)
+    world.sql("DELETE FROM policy_versions WHERE policy_id = ?", policy.id)
+    world.sql("DELETE FROM policies WHERE id = ?", policy.id)
+    before = keys_held(world)
+    world.clock.advance(30 * GRACE)
+    schedule_upkeep(world.services)
+    world.clock.advance(GRACE + SECOND)
+    run_jobs(world)
+    assert keys_held(world) == before, "marked, not destroyed"
+    alerts: list[w.AlertView] = world.client(OPERATOR).call("alerts.everywhere", w.ListAlerts())
+    assert [alert.kind for alert in alerts if alert.resolved is None] == ["orphans-marked"]
+    world.clock.advance(GRACE + SECOND)
+    run_jobs(world)
+    assert keys_held(world) == keys_named(world)
+    still_reads(contoso)

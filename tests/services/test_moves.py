@@ -391,8 +391,9 @@ def test_orphans_are_collected_once_they_are_a_day_old(contoso: TenantWorld) -> 
 
     def collect() -> None:
         schedule_upkeep(world.services)
-        world.clock.advance(DAY)
-        run_due(world.services)
+        for _look in range(2):
+            world.clock.advance(DAY)
+            run_due(world.services)
 
     collect()
     assert orphan in world.objects(), "it is younger than a day by the disk's clock"
@@ -402,8 +403,8 @@ def test_orphans_are_collected_once_they_are_a_day_old(contoso: TenantWorld) -> 
     assert box.read_all() == sorted(MAIL)
     with world.services.db.read() as tx:
         (record, *_earlier) = tx.audit.search(AuditQuery(tenant_id="", operations=("Remove-OrphanedObjects",)))
-    assert [name for name, _count in record.parameters] == ["Objects"]
-    assert int(record.parameters[0][1]) >= 1
+    assert [name for name, _count in record.parameters] == ["Where", "Count", "Names"]
+    assert int(record.parameters[1][1]) >= 1
 
 
 def test_a_move_is_on_the_log_with_its_policy_and_job(contoso: TenantWorld) -> None:

@@ -15,6 +15,8 @@ class AlertKind(StrEnum):
     KEY_INTEGRITY = "key-integrity"
     CACHE_NEAR_EXPIRY = "cache-near-expiry"
     JOB_FAILING = "job-failing"
+    ORPHANS = "orphans-marked"
+    """Keys or objects that no row names will be removed: after a crash that is right, after restoring an older database it is not."""
     KEY_STORE = "key-store-access"
     """Something tried to open the key store, or a key in it, other than the service does (R-153)."""
 

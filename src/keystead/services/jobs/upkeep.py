@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from keystead.core.alerts import Alert, AlertKind
+from keystead.core.jobs import JobState
 from keystead.ports.keystore import Compartment
 from keystead.services.auditing import record_system
 from keystead.services.jobs.rows import new_job
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from keystead.services.context import Services
 
 BATCH = 500
+MOST_ORPHANS = 10_000
+"""Objects marked at a time; the next run finds the rest."""
 EVERYWHERE = ""
 """The tenant of upkeep jobs: none."""
 
@@ -32,53 +37,70 @@ def clean(services: Services, job: Job) -> Job:
 
 
 def collect_orphans(services: Services, job: Job) -> Job:
-    """Remove objects that no row names, and destroy key store keys that no policy names, once they are older than the grace period.
+    """Remove objects that no row names, and destroy key store keys that no policy names: what a crash left behind.
 
-    Both come only from a crash between an outside write and the commit that would have named it. The grace period protects writes under way.
+    In two looks, `orphan_grace` apart, each at things that are at least as old: the first only marks, with an alert; the second removes what
+    was marked and is still named by nobody. So an import under way is safe, and so is a database that was restored from a backup and does
+    not know what came after it: there is time to notice.
     """
-    with services.db.read() as tx:
-        policies_done = job.parameters.get("keys") == "done"
-    if not policies_done:
-        return _collect_keys(services, job)
+    if _MARKED not in job.parameters:
+        return _mark(services, job)
+    marked: dict[str, list[str]] = json.loads(job.parameters[_MARKED])
     removed = 0
-    grace = services.settings.orphan_grace / 1_000
-    old = (found.ref for found in services.objects.all_objects() if found.age_seconds >= grace)
-    while batch := list(islice(old, BATCH)):
-        with services.db.read() as tx:
-            orphans = tx.mailboxes.unknown_objects(batch)
-        for ref in orphans:
-            services.objects.delete(ref)
-        removed += len(orphans)
-    with services.db.write() as tx:
-        if removed:
-            record_system(services, tx, EVERYWHERE, "Remove-OrphanedObjects", job.id, (("Objects", str(removed)),), request_id=job.id)
-        return done(services, tx, job, done=removed)
-
-
-def _collect_keys(services: Services, job: Job) -> Job:
-    """Intent and record first, then the destruction, which is idempotent; the job's own parameters say how far it is."""
-    horizon = services.clock.now() - services.settings.orphan_grace
     for compartment in Compartment:
-        old = [entry.key_id for entry in services.keystore.entries(compartment) if entry.created <= horizon]
         with services.db.read() as tx:
-            orphans = tx.policies.drop_missing_keys(old)
-        if not orphans:
-            continue
-        with services.db.write() as tx:
-            record_system(
-                services,
-                tx,
-                EVERYWHERE,
-                "Remove-OrphanedKeys",
-                job.id,
-                (("Compartment", compartment.value), ("Keys", ",".join(orphans[:50]))),
-                request_id=job.id,
-            )
-        services.checkpoint("collect: destruction recorded")
-        services.keystore.destroy(compartment, orphans)
-        services.checkpoint("collect: keys destroyed")
+            orphans = tx.policies.drop_missing_keys(marked.get(compartment.value, []))
+        if orphans:
+            # Intent and record first, then the destruction, which is idempotent.
+            _record_orphans(services, job, "Remove-OrphanedKeys", compartment.value, orphans)
+            services.checkpoint("collect: destruction recorded")
+            services.keystore.destroy(compartment, orphans)
+            services.checkpoint("collect: keys destroyed")
+        removed += len(orphans)
+    with services.db.read() as tx:
+        lost = tx.mailboxes.unknown_objects(marked.get(_OBJECTS, []))
+    if lost:
+        _record_orphans(services, job, "Remove-OrphanedObjects", _OBJECTS, lost)
+        for ref in lost:
+            services.objects.delete(ref)
     with services.db.write() as tx:
-        return save(services, tx, job, parameters=job.parameters | {"keys": "done"})
+        tx.alerts.resolve(job.id, [AlertKind.ORPHANS], services.clock.now())
+        return done(services, tx, job, done=removed + len(lost))
+
+
+_MARKED, _OBJECTS = "marked", "objects"
+
+
+def _mark(services: Services, job: Job) -> Job:
+    """The first look."""
+    now, grace = services.clock.now(), services.settings.orphan_grace
+    marked: dict[str, list[str]] = {}
+    for compartment in Compartment:
+        old = [entry.key_id for entry in services.keystore.entries(compartment) if entry.created <= now - grace]
+        with services.db.read() as tx:
+            marked[compartment.value] = tx.policies.drop_missing_keys(old)
+    marked[_OBJECTS] = []
+    aged = (found.ref for found in services.objects.all_objects() if found.age_seconds >= grace / 1_000)
+    while (batch := list(islice(aged, BATCH))) and len(marked[_OBJECTS]) < MOST_ORPHANS:
+        with services.db.read() as tx:
+            marked[_OBJECTS] += tx.mailboxes.unknown_objects(batch)
+    found = {where: len(names) for where, names in marked.items() if names}
+    with services.db.write() as tx:
+        if not found:
+            return done(services, tx, job)
+        told = ", ".join(f"{count} in {where}" for where, count in found.items())
+        tx.alerts.raise_alert(
+            Alert(EVERYWHERE, AlertKind.ORPHANS, job.id, now, None, f"named by no row: {told}; removed at the second look")
+        )
+        return save(
+            services, tx, job, state=JobState.QUEUED, not_before=now + grace, parameters=job.parameters | {_MARKED: json.dumps(marked)}
+        )
+
+
+def _record_orphans(services: Services, job: Job, operation: str, where: str, names: list[str]) -> None:
+    parameters = (("Where", where), ("Count", str(len(names))), ("Names", ",".join(names[:50])))
+    with services.db.write() as tx:
+        record_system(services, tx, EVERYWHERE, operation, job.id, parameters, request_id=job.id)
 
 
 def schedule_upkeep(services: Services) -> None:
