@@ -67,6 +67,7 @@ def test_every_kind_of_mailbox_takes_a_policy(contoso: TenantWorld) -> None:
     job = contoso.assign("Mail", *boxes)
     assert job.state == "done"
     shown: p.PolicyView = contoso.admin.call("policy.show", p.NamePolicy(policy="Mail"))
+    assert shown.mailboxes is not None
     assert shown.mailboxes >= len(boxes)
     for box in boxes:
         found = box.statistics()
