@@ -23,7 +23,6 @@ lint: ## Formatting, lint rules, types, import directions, generated documents
 	.venv/bin/python scripts/make-cli-docs --check
 
 bench: ## Measure speed side by side with other programs; writes docs/performance.md (never run in CI)
-	@scripts/setup bench
 	@scripts/bench
 
 lock: ## Resolve dependencies anew into requirements/*.lock
