@@ -12,7 +12,7 @@ import pytest
 from keystead.api.types import mailboxes as m
 from keystead.api.types import tenants as t
 from keystead.core.access.principal import NOBODY, Principal, Role
-from keystead.core.errors import Conflict, Forbidden, InvalidRequest, KeysteadError, NotFound, Unauthenticated
+from keystead.core.errors import Conflict, Forbidden, InvalidRequest, KeysteadError, NotFound, PreconditionFailed, Unauthenticated
 from keystead.ports.clock import DAY
 from keystead.services import tenants
 from support.world import SECOND, World
@@ -226,3 +226,19 @@ def test_names_of_people_are_checked(home: Process, admin: Client) -> None:
         assert caught.value.code == code
     with pytest.raises(InvalidRequest):
         admin.call("user.add", t.AddUser(upn="z@contoso.example", roles=["operator"]))  # type: ignore[list-item]  # on purpose
+
+
+def test_the_last_global_administrator_stays(world: World) -> None:
+    """Nobody else could ever make another one (design section 6)."""
+    contoso = world.tenant(ready=False)
+    for name, request in (
+        ("user.remove", t.RemoveUser(upn="admin@contoso.example")),
+        ("user.add", t.AddUser(upn="admin@contoso.example", roles=["user"])),
+    ):
+        with pytest.raises(PreconditionFailed) as caught:
+            contoso.admin.call(name, request)
+        assert caught.value.code == "last_global_admin"
+    contoso.person("deputy", "global-admin")
+    contoso.admin.call("user.remove", t.RemoveUser(upn="admin@contoso.example"))
+    people: list[t.UserView] = world.as_person("deputy@contoso.example").call("user.list", t.ListUsers())
+    assert [person.upn for person in people] == ["deputy@contoso.example"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from keystead.api.types.base import utc
 from keystead.api.types.tenants import Done, OnboardingView, TenantView, TokenView, UserView
 from keystead.core.access.principal import NOBODY, Principal, Role
-from keystead.core.errors import ChecksFailed, Conflict, FailedCheck, InvalidRequest, NotFound, Unauthenticated
+from keystead.core.errors import ChecksFailed, Conflict, FailedCheck, InvalidRequest, NotFound, PreconditionFailed, Unauthenticated
 from keystead.core.ids import display_name, domain_name, geo_code, new_id, user_principal_name
 from keystead.core.policies.checks import REFUSED_SUBSCRIPTIONS
 from keystead.core.policies.policy import CopyRole, Policy, PolicyVersion, Workload
@@ -170,6 +170,8 @@ def add_user(services: Services, call: Call, request: t.AddUser) -> UserView:
         person = tx.tenants.person(upn)
         claim = None
         if person is not None and person.tenant_id == call.tenant_id:
+            if Role.GLOBAL_ADMIN not in roles:
+                _require_another_admin(tx, call.tenant_id, upn)
             tx.tenants.set_roles(call.tenant_id, upn, roles)
         else:
             person = Person(new_id(services.random), call.tenant_id, upn, roles, now)
@@ -190,6 +192,7 @@ def remove_user(services: Services, call: Call, request: t.RemoveUser) -> Done:
     """Remove a person; their tokens stop working and their access to other people's mailboxes ends at once."""
     upn = user_principal_name(request.upn)
     with services.db.write() as tx:
+        _require_another_admin(tx, call.tenant_id, upn)
         if not tx.tenants.remove_person(call.tenant_id, upn):
             raise NotFound("user_not_found", f"the tenant has no person {upn}", "keystead user list shows them")
         record(services, tx, call, upn, (("Upn", upn),))
@@ -284,6 +287,21 @@ def _issue_claim(services: Services, tx: Tx, call: Call, upn: str) -> str | None
         Token(_digest(token), upn, call.tenant_id, claim=True, expires=services.clock.now() + services.settings.claim_token_lifetime)
     )
     return token
+
+
+def _require_another_admin(tx: Tx, tenant_id: str, upn: str) -> None:
+    """A tenant without a global administrator could never get one again: nobody but its administrators changes its people.
+
+    Raises:
+        PreconditionFailed: the person is the last one.
+    """
+    admins = {person.upn for person in tx.tenants.people(tenant_id) if Role.GLOBAL_ADMIN in person.roles}
+    if admins == {upn}:
+        raise PreconditionFailed(
+            "last_global_admin",
+            f"{upn} is the tenant's last global administrator",
+            "make another one first: keystead user add UPN --role global-admin",
+        )
 
 
 def _require_own_domain(tx: Tx, tenant_id: str, upn: str) -> None:
