@@ -57,6 +57,7 @@ class SqlJobRows:
         if not new:
             return
         first = (self._connection.execute(select(func.max(jobs.c.sequence))).scalar() or 0) + 1
+        texts = {id(job.parameters): json.dumps(job.parameters) for job in {id(job.parameters): job for job in new}.values()}
         _NEW_JOB.run(
             self._connection,
             [
@@ -67,7 +68,7 @@ class SqlJobRows:
                     "parent_id": job.parent_id,
                     "kind": job.kind,
                     "subject_id": job.subject_id,
-                    "parameters": json.dumps(job.parameters),
+                    "parameters": texts[id(job.parameters)],
                     "state": job.state.value,
                     "priority": job.priority,
                     "done": job.done,
