@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from keystead.api.types import mailboxes as m
 from keystead.api.types import policies as p
 from keystead.api.types import tenants as t
 from keystead.api.types import vaults as v
+from keystead.cli.main import GC_THRESHOLD
 from keystead.wiring import create_home, open_home
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _VAULTS = (("bench-vault-1", "bench-s1", "westeurope"), ("bench-vault-2", "bench
 @contextmanager
 def bench_home(path: Path) -> Iterator[Home]:
     """Make the home and open it until the block ends."""
+    gc.set_threshold(GC_THRESHOLD)  # as the program itself runs
     create_home(path, dev=True, operator="operator@provider.example")
     home = open_home(path, {})
     try:
@@ -41,6 +44,7 @@ def bench_home(path: Path) -> Iterator[Home]:
 @contextmanager
 def opened(path: Path) -> Iterator[Home]:
     """Open a home that another process made."""
+    gc.set_threshold(GC_THRESHOLD)  # as the program itself runs
     home = open_home(path, {})
     try:
         yield home

@@ -11,17 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from keystead.api.call import Upload
 from keystead.api.types.mailboxes import ImportBatch, ImportItem, ImportLarge, ImportResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
     from keystead.api.types.mailboxes import MalformedItem
     from keystead.client.client import Client
@@ -33,8 +30,6 @@ BATCH_BYTES = 7 * 1024 * 1024
 BATCH_ITEMS = 2_000
 PIECE = 1024 * 1024
 """How much of a large item is read at a time."""
-ON_THEIR_WAY = 2
-"""Batches sent and not yet answered."""
 DIGEST_BYTES = 16
 SALT_BYTES = 32
 CACHE_KIB = 16 * 1024
@@ -56,14 +51,15 @@ def import_source(client: Client, upn: str, source: Source, on_progress: Callabl
         InvalidRequest: the source changed or cannot be read.
         KeysteadError: what the service answered.
     """
-    with closing(_Ordinals()) as ordinals, _Run(client, upn, on_progress) as run:
+    with closing(_Ordinals()) as ordinals:
+        run = _Run(client, upn, on_progress)
         for item in source:
             if item.length > SMALL_ITEM:
                 run.send_large(item, ordinals.next_of(_pieces(item)))
             else:
                 data = item.read(0, item.length)
                 run.add(item, data, ordinals.next_of((data,)))
-        run.finish()
+        run.flush()
     return ImportResult(
         imported=run.imported, already_present=run.already_present, malformed=sorted(run.malformed, key=lambda one: one.position)
     )
@@ -101,10 +97,7 @@ class _Ordinals:
 
 
 class _Run:
-    """One import under way.
-
-    While batches are on their way, the next is read and counted: at most `ON_THEIR_WAY` are, so memory stays flat.
-    """
+    """One import under way."""
 
     def __init__(self, client: Client, upn: str, on_progress: Callable[[float], None] | None) -> None:
         self.imported = 0
@@ -116,14 +109,6 @@ class _Run:
         self._batch: list[ImportItem] = []
         self._batch_bytes = 0
         self._done_bytes = 0
-        self._senders = ThreadPoolExecutor(max_workers=ON_THEIR_WAY, thread_name_prefix="import")
-        self._sent: deque[tuple[Future[ImportResult], int]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._senders.shutdown(wait=True)
 
     def add(self, item: SourceItem, data: bytes, ordinal: int) -> None:
         """Put a small item into the batch, which is sent when it is full."""
@@ -135,23 +120,11 @@ class _Run:
         self._batch_bytes += len(data)
 
     def flush(self) -> None:
-        """Send what is in the batch; wait for the oldest when enough are on their way."""
+        """Send what is in the batch."""
         if self._batch:
-            request = ImportBatch(upn=self._upn, items=self._batch)
-            self._sent.append((self._senders.submit(self._client.call, "mailbox.import", request), self._batch_bytes))
-            self._batch, self._batch_bytes = [], 0
-        while len(self._sent) >= ON_THEIR_WAY:
-            self._arrived()
-
-    def finish(self) -> None:
-        """Send the rest, and wait for all."""
-        self.flush()
-        while self._sent:
-            self._arrived()
-
-    def _arrived(self) -> None:
-        answer, size = self._sent.popleft()
-        self._count(answer.result(), size)
+            result: ImportResult = self._client.call("mailbox.import", ImportBatch(upn=self._upn, items=self._batch))
+            size, self._batch, self._batch_bytes = self._batch_bytes, [], 0
+            self._count(result, size)
 
     def send_large(self, item: SourceItem, ordinal: int) -> None:
         """Send one item by itself, a piece at a time."""
