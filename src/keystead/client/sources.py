@@ -295,11 +295,23 @@ def _is_hidden(folder: Path) -> bool:
 
 def _maildir_messages(tree: _Tree, folder: Path, label: str) -> Iterator[_File | _Skipped]:
     """`cur` and `new` together, by name, which begins with the time of delivery. `tmp` holds only deliveries that never ended."""
-    names = sorted((entry.name, place) for place in ("cur", "new") for entry in _entries(folder / place))
-    for name, place in names:
-        path = folder / place / name
+    places = {place: (folder / place, tree.name(folder / place)) for place in ("cur", "new")}
+    found = sorted(((entry.name, place, entry) for place, (at, _) in places.items() for entry in _entries(at)), key=lambda one: one[:2])
+    for name, place, entry in found:
+        at, shown = places[place]
+        path = at / name
+        if entry.is_file(follow_symlinks=False) and not name.startswith("."):
+            yield _File(path, f"{shown}/{_text(name)}", label, SourceKind.EML, _size_of(entry, path))  # what nearly all are: one look each
+            continue
         real = None if name.startswith(".") else tree.file(path)
         yield _Skipped(path) if real is None else _File(real, tree.name(path), label, SourceKind.EML, _size(real))
+
+
+def _size_of(entry: os.DirEntry[str], path: Path) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        raise _changed(path) from None
 
 
 def _plain_file(tree: _Tree, path: Path, label: str) -> _File | _Skipped:
