@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 import msgspec
@@ -216,11 +216,6 @@ def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
         presence.close()
 
     return Home(path, file, services, vault, dispatcher, close)
-
-
-def with_checkpoint(home: Home, checkpoint: Callable[[str], None]) -> Home:
-    """The same home with a function called between the steps of every act: for crash tests."""
-    return replace(home, services=replace(home.services, checkpoint=checkpoint))
 
 
 def _seal(path: Path) -> SecretKey:

@@ -13,9 +13,10 @@ from cli.fake import WHEN, FakeService
 from keystead.api.call import Content
 from keystead.api.types.mailboxes import ImportBatch, ImportLarge, ImportResult, ItemView, MailboxStatistics, MalformedItem
 from keystead.client.exporting import PAGE, export_items
-from keystead.client.importing import BATCH_BYTES, BATCH_ITEMS, SMALL_ITEM, import_source
+from keystead.client.importing import BATCH_BYTES, BATCH_ITEMS, import_source
 from keystead.client.sources import open_source
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, KeyDenied, Unavailable
+from keystead.core.formats.mailbox_items import SMALL_ITEM
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from keystead.api.call import Upload
 from keystead.api.types.mailboxes import ImportBatch, ImportItem, ImportLarge, ImportResult
+from keystead.core.formats.mailbox_items import SMALL_ITEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from keystead.client.client import Client
     from keystead.client.sources import Source, SourceItem
 
-SMALL_ITEM = 1024 * 1024
-"""Larger items travel by themselves, as a stream."""
 BATCH_BYTES = 7 * 1024 * 1024
 BATCH_ITEMS = 2_000
 PIECE = 1024 * 1024

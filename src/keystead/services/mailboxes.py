@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from keystead.services.context import Services
 
 CHANGE_HIERARCHY = "change-hierarchy"
-MOVE_MAILBOX = "move-mailbox"
 CAPABILITY = "BPOS_S_EquivioAnalytics"
 """The licence capability of R-004."""
 
