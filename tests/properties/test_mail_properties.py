@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import quopri
 import re
+from email.parser import BytesHeaderParser
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keystead.core.stores.mbox import split
-from keystead.core.stores.message import MALFORMED_REASONS, TEXT_LIMIT, summarise
+from keystead.core.stores.message import MALFORMED_REASONS, TEXT_LIMIT, header_fields, summarise
 from keystead.core.stores.searchtext import _cannot_match, _fold, _texts, matches
 
 SEPARATOR_INSIDE = re.compile(rb"(?:\A|\n)\r?\nFrom ")
@@ -118,3 +119,25 @@ def test_a_word_written_in_a_body_is_found_in_any_encoding(word: str) -> None:
     assert matches(head + b"8bit\n\n" + raw, word) is visible
     assert matches(head + b"base64\n\n" + base64.encodebytes(raw), word) is visible
     assert matches(head + b"quoted-printable\n\n" + quopri.encodestring(raw), word) is visible
+
+
+field_names = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":"), min_size=1, max_size=12)
+line_texts = st.binary(max_size=12).map(lambda data: data.replace(b"\r", b"").replace(b"\n", b""))
+
+
+@st.composite
+def sound_fields(draw: st.DrawFn) -> bytes:
+    """One field with its continuations, none of which is empty: an empty line would end the header block."""
+    first = draw(field_names).encode() + b":" + draw(line_texts)
+    folds = draw(st.lists(st.tuples(st.sampled_from([b" ", b"\t"]), line_texts).map(b"".join), max_size=3))
+    ending = draw(line_ends)
+    return b"".join(line + ending for line in (first, *folds))
+
+
+@given(st.lists(sound_fields(), max_size=6).map(b"".join))
+def test_fields_are_those_the_standard_library_finds(block: bytes) -> None:
+    """The library is the reference for sound header blocks; ours is there because every import waits for it."""
+    reference = [
+        (name.lower(), re.sub(r"\r?\n[ \t]*", " ", str(value))) for name, value in BytesHeaderParser().parsebytes(block + b"\n").raw_items()
+    ]
+    assert header_fields(block).every == reference
