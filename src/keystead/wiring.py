@@ -2,7 +2,7 @@
 
 A *home* is one directory:
 
-    home.json         what it is: version, dev or not
+    home.json         what it is: version, dev or not      keystead.toml   settings, if there are any
     keystead.db       the service's database        objects/    ciphertext
     keys.db           the key store                 seals/      what opens the key store and the vault
     vault.db          the embedded key vault        run/        dev clock, dev faults, who is running
@@ -40,7 +40,7 @@ from keystead.services import tenants
 from keystead.services.auditing import LogAndDirectory
 from keystead.services.context import DevHome, HomeFacts, Services
 from keystead.services.keyring import Keyring
-from keystead.settings import parse_setting, read_settings
+from keystead.settings import parse_setting, read_settings, read_written, shown
 from keystead.vault.services import VaultServices, open_vault
 
 if TYPE_CHECKING:
@@ -171,12 +171,13 @@ _VAULT_SEAL = "seals/vault.seal"
 
 
 def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
+    written = read_written(path, environment)
     clock: Clock = DevClock(path / "run" / "clock") if file.dev else SystemClock()
     engines = {name: sqlite_engine(path / f"{name}.db") for name in _DATABASES}
     db = SqlDatabase(engines["keystead"])
     with db.read() as tx:
         stored = tx.settings.all()
-    settings, sources = read_settings(path, environment, stored)
+    settings, sources = read_settings(written, stored)
     try:
         keystore = open_keystore(engines["keys"], path / "seals", _seal(path / _MASTER), clock, os.urandom)
     except IntegrityFailure as error:
@@ -204,7 +205,9 @@ def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
         keyring=keyring,
         owner=presence.owner,
         alive=presence.alive,
-        home=HomeFacts(str(path), file.dev, __version__, sources, parse_setting),
+        home=HomeFacts(
+            str(path), file.dev, __version__, {**written.sources, **sources}, parse_setting, tuple(shown(written.configuration))
+        ),
         dev=dev,
     )
     dispatcher = Dispatcher({Side.SERVICE: services, Side.VAULT: vault}, LogAndDirectory(services), os.urandom)

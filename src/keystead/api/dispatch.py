@@ -59,7 +59,15 @@ class Dispatcher:
         self._handlers: dict[str, Callable[..., Any]] = {}
 
     def run(
-        self, route: Route, request: Any, *, principal: Principal, tenant: str = "", client_ip: str = "", upload: Upload | None = None
+        self,
+        route: Route,
+        request: Any,
+        *,
+        principal: Principal,
+        tenant: str = "",
+        client_ip: str = "",
+        request_id: str = "",
+        upload: Upload | None = None,
     ) -> Any:
         """Run a row.
 
@@ -69,6 +77,7 @@ class Dispatcher:
             principal: who asks, authenticated.
             tenant: the tenant named by the caller: name, domain or id; empty for the caller's own.
             client_ip: the caller's address.
+            request_id: id of this call, in records and logs; a fresh one by default.
             upload: the body of an upload.
 
         Returns:
@@ -77,7 +86,7 @@ class Dispatcher:
         Raises:
             KeysteadError: everything that can go wrong on purpose.
         """
-        call = Call(principal, self._tenant_of(route, principal, tenant), route.name, new_id(self._random), client_ip)
+        call = Call(principal, self._tenant_of(route, principal, tenant), route.name, request_id or new_id(self._random), client_ip)
         try:
             allow(principal, route.name, call.tenant_id)
             checked = _checked(route, request)

@@ -15,6 +15,7 @@ from keystead.core.errors import (
     NotFound,
     PreconditionFailed,
     Refused,
+    Throttled,
     Unauthenticated,
     Unavailable,
 )
@@ -32,6 +33,7 @@ STATUS: Mapping[type[KeysteadError], tuple[int, int]] = {
     Conflict: (409, 3),
     Refused: (403, 3),
     NotFound: (404, 4),
+    Throttled: (429, 5),
     Unavailable: (503, 5),
     IntegrityFailure: (500, 6),
     KeysteadError: (500, 1),

@@ -7,7 +7,6 @@ matters: a short probe interval, so that nobody waits a minute for a revocation,
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -133,7 +132,7 @@ def run(home: Path | None, mail: Path | None, json_output: bool) -> int:
     place = _fresh_folder(home or FOLDER)
     say: Callable[[str], None] = (lambda line: print(line, file=sys.stderr)) if json_output else print  # noqa: T201 - the demo talks
     create_home(place, dev=True, operator="operator@provider.example")
-    (place / "settings.json").write_text(json.dumps({"probe_interval": f"{PROBE_MS}ms"}))
+    (place / "keystead.toml").write_text(f'[settings]\nprobe_interval = "{PROBE_MS}ms"\n')
     opened = open_home(place)
     demo = Demo(opened, say)
     say(f"Keystead demo in {place} (probe interval {PROBE_MS // 1000} s here; 60 s by default)")

@@ -13,7 +13,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @app.callback()
 def settings() -> None:
-    """The numbers that can be changed: defaults, then the home's settings.json, then the environment, then `settings set`; the last wins."""
+    """What can be set: defaults, then the home's keystead.toml, then the environment, then `settings set` (numbers alone); the last wins."""
 
 
 @app.command("get")

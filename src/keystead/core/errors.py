@@ -11,6 +11,7 @@
     │   └── KeyDenied                   the customer's own keys said no
     ├── NotFound                        no such tenant, vault, key, policy, mailbox, item
     ├── Unavailable                     a store or vault did not answer; the same call may work later
+    │   └── Throttled                   too many calls or attempts from there; later is soon enough
     └── IntegrityFailure                bytes are not what was written; never other data instead
 
 The text of an error is for the person who reads it: what happened, to what, and what to do. It holds ids and names
@@ -121,6 +122,20 @@ class Unavailable(KeysteadError):
     """A vault or store did not answer in time; the same call may succeed later."""
 
     title = "Unavailable"
+
+
+class Throttled(Unavailable):
+    """Too much from one caller in too short a time.
+
+    Args:
+        retry_after: milliseconds until it is worth trying again.
+    """
+
+    title = "Too many attempts"
+
+    def __init__(self, code: str, detail: str, mend: str = "", *, retry_after: int) -> None:
+        super().__init__(code, detail, mend)
+        self.retry_after = retry_after
 
 
 class IntegrityFailure(KeysteadError):

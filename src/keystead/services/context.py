@@ -40,6 +40,7 @@ class HomeFacts:
         where: the home's folder, or the database's name.
         sources: where each setting that is not a default comes from.
         parse_setting: checks a name and a value, and gives the value its type.
+        configuration: every value of keystead.toml as text, by its name; no secret is among them.
     """
 
     where: str
@@ -47,6 +48,7 @@ class HomeFacts:
     version: str
     sources: Mapping[str, str]
     parse_setting: Callable[[str, str], bool | int]
+    configuration: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

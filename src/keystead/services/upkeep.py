@@ -15,6 +15,8 @@ from keystead.services.auditing import record
 from keystead.services.policies import find_policy, roll_availability_key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keystead.api.call import Call
     from keystead.api.types import policies as p
     from keystead.api.types import watching as t
@@ -28,13 +30,17 @@ def show_home(services: Services, call: Call, request: Empty) -> HomeView:
 
 
 def get_settings(services: Services, call: Call, request: Empty) -> list[SettingView]:
-    """The effective settings, and where each comes from."""
+    """The effective settings and configuration, and where each value comes from."""
+    settings = [(field.name, _text(getattr(services.settings, field.name))) for field in fields(Settings)]
     return [
-        SettingView(
-            name=field.name, value=_text(getattr(services.settings, field.name)), source=services.home.sources.get(field.name, "default")
-        )
-        for field in fields(Settings)
+        SettingView(name=name, value=value, source=_source(services.home.sources, name))
+        for name, value in (*settings, *services.home.configuration)
     ]
+
+
+def _source(sources: Mapping[str, str], name: str) -> str:
+    """Where a value comes from; what is in a list comes from where the list does."""
+    return next((source for known, source in sources.items() if f"{name}.".startswith(f"{known}.")), "default")
 
 
 def set_setting(services: Services, call: Call, request: t.SetSetting) -> SettingView:

@@ -200,7 +200,7 @@ def test_another_homes_seal_opens_nothing(path: Path) -> None:
 
 def test_settings_come_from_file_environment_and_database_in_this_order(path: Path) -> None:
     create_home(path, dev=True, operator=OPERATOR)
-    (path / "settings.json").write_text('{"probe_interval": "10s", "slice_items": 5, "rewrap_batch": 7}')
+    (path / "keystead.toml").write_text('[settings]\nprobe_interval = "10s"\nslice_items = 5\nrewrap_batch = 7\n[server]\nthreads = 3')
     environment = {"KEYSTEAD_PROBE_INTERVAL": "20s", "KEYSTEAD_SLICE_ITEMS": "6"}
     home = open_home(path, environment)
     client = home.client(home.as_operator())
@@ -213,7 +213,9 @@ def test_settings_come_from_file_environment_and_database_in_this_order(path: Pa
     shown = {one.name: (one.value, one.source) for one in home.client(home.as_operator()).call("settings.get")}
     assert shown["probe_interval"] == ("30000", "settings set")
     assert shown["slice_items"] == ("6", "environment")
-    assert shown["rewrap_batch"] == ("7", "settings.json")
+    assert shown["rewrap_batch"] == ("7", "keystead.toml")
+    assert shown["server.threads"] == ("3", "keystead.toml")
+    assert shown["server.listen"] == ("127.0.0.1:8420", "default")
     assert shown["record_owner_reads"] == ("false", "default")
     home.close()
 

@@ -1,0 +1,268 @@
+"""What an installation is made of: where its stores are, where it listens, whom it tells (docs/settings.md).
+
+Numbers that change how Keystead behaves are in `keystead.core.settings`; this is where things are. Read by `keystead.settings` from the
+home's keystead.toml and the environment. Nothing here is a secret: passwords and keys are named by the file they lie in. A relative
+path counts from the home's folder. An empty value means the embedded default: a file or folder of the home.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationConfig:
+    """What a fleet is; a home says it in home.json instead.
+
+    Attributes:
+        dev: whoever can run keystead here may act as anybody; clock and faults can be set.
+        operator: UPN of the provider's first person.
+    """
+
+    dev: bool = False
+    operator: str = "operator@provider.example"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseConfig:
+    """One SQL database.
+
+    Attributes:
+        url: `postgresql://USER@HOST/NAME`, without a password; a private socket is named as `?host=FOLDER`. Empty: a SQLite file of the home.
+        password_file: file whose first line is the password; empty where none is needed.
+        pool: how many connections a process keeps at most.
+    """
+
+    url: str = ""
+    password_file: str = ""
+    pool: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class KeystoreConfig:
+    """The key store: a database of its own, with a user of its own, and what opens it.
+
+    Attributes:
+        url, password_file, pool: as of `DatabaseConfig`.
+        seals: folder of the epoch keys. Processes of one installation share it; it is never in the same backup as the database.
+        master_file: the 32 bytes that open the epoch keys.
+    """
+
+    url: str = ""
+    password_file: str = ""
+    pool: int = 4
+    seals: str = "seals"
+    master_file: str = "seals/keystore.master"
+
+    @property
+    def database(self) -> DatabaseConfig:
+        """Where its rows are."""
+        return DatabaseConfig(self.url, self.password_file, self.pool)
+
+
+@dataclass(frozen=True, slots=True)
+class VaultConfig:
+    """The embedded key vault.
+
+    Attributes:
+        url, password_file, pool: as of `DatabaseConfig`.
+        seal_file: the 32 bytes under which private keys are sealed.
+    """
+
+    url: str = ""
+    password_file: str = ""
+    pool: int = 8
+    seal_file: str = "seals/vault.seal"
+
+    @property
+    def database(self) -> DatabaseConfig:
+        """Where its rows are."""
+        return DatabaseConfig(self.url, self.password_file, self.pool)
+
+
+class ContainerKind(StrEnum):
+    """What keeps the objects of a container."""
+
+    FOLDER = "folder"
+    S3 = "s3"
+    AZURE = "azure"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """One container of objects, with credentials of its own.
+
+    Attributes:
+        name: `c0` to `c99`: the first part of every reference to an object in it. Never give a used name to another container.
+        kind: what keeps it.
+        path: of a folder.
+        bucket: name of the S3 bucket or Azure container; prefix: put before every object's name in it.
+        endpoint: address of the service; empty for the public one of `region`.
+        region: of an S3 bucket.
+        account: Azure storage account.
+        credentials_file: JSON with `access_key_id` and `secret_access_key` (S3), or `account_key` (Azure). Read again when it changes and
+            when the store refuses: so credentials are rotated by replacing the file (R-114).
+        accepts_new: whether new objects go there; a container that is being emptied stays readable without.
+        allow_http: take an endpoint without TLS; for tests on loopback.
+    """
+
+    name: str
+    kind: ContainerKind
+    path: str = ""
+    bucket: str = ""
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = ""
+    account: str = ""
+    credentials_file: str = ""
+    accepts_new: bool = True
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsConfig:
+    """Where ciphertext lies.
+
+    Attributes:
+        containers: none: four folders in the home's `objects`.
+        timeout: milliseconds for one request to a store; retries: how often a lost answer is asked again.
+    """
+
+    containers: tuple[ContainerConfig, ...] = ()
+    timeout: int = 30_000
+    retries: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """`keystead serve`.
+
+    Attributes:
+        listen: HOST:PORT, or `unix:PATH`; port 0 takes a free one.
+        tls_certificate_file, tls_key_file: PEM; both or none. Without them only loopback addresses are listened on.
+        threads: how many calls run at once in a process; max_connections: how many connections are kept at once.
+        header_timeout, body_timeout: milliseconds a client may take for its headers, and without sending a byte of its body.
+        stop_timeout: milliseconds calls under way are given when it stops.
+        jobs: how many jobs a server process runs beside its calls; 0 leaves all to workers.
+        trusted_proxies: addresses whose X-Forwarded-For is believed.
+    """
+
+    listen: str = "127.0.0.1:8420"
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    threads: int = 16
+    max_connections: int = 1_000
+    header_timeout: int = 10_000
+    body_timeout: int = 20_000
+    stop_timeout: int = 20_000
+    jobs: int = 1
+    trusted_proxies: tuple[str, ...] = ()
+
+
+class Runner(StrEnum):
+    """Who hands jobs to workers."""
+
+    INLINE = "inline"
+    PROCRASTINATE = "procrastinate"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """`keystead worker`.
+
+    Attributes:
+        runner: `inline` looks for jobs in the database; `procrastinate` is told by PostgreSQL.
+        concurrency: jobs at once in a worker process.
+    """
+
+    runner: Runner = Runner.INLINE
+    concurrency: int = 2
+
+
+class LogFormat(StrEnum):
+    """How lines of the log are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """The log of `serve` and `worker`, on standard error. It holds ids and names of the directory, never content.
+
+    Attributes:
+        format: of a line.
+        level: debug, info, warning or error.
+    """
+
+    format: LogFormat = LogFormat.TEXT
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class SignInConfig:
+    """Signing in with tokens of others.
+
+    Attributes:
+        issuers: OpenID Connect issuers that tenants may name, as exact addresses: the service calls no other.
+        allow_http: take issuers without TLS; for tests on loopback.
+        ca_file: PEM of certificate authorities for issuers, in place of the system's.
+    """
+
+    issuers: tuple[str, ...] = ()
+    allow_http: bool = False
+    ca_file: str = ""
+
+
+class HookKind(StrEnum):
+    """How a hook tells."""
+
+    HTTP = "http"
+    MAIL = "mail"
+
+
+@dataclass(frozen=True, slots=True)
+class HookConfig:
+    """Somebody to tell when an alert is raised or resolved.
+
+    Attributes:
+        name: of the hook, in the log and in its records.
+        kind: a signed POST, or a mail.
+        url: where to POST; https, or loopback.
+        secret_file: what the POST is signed with (HMAC-SHA-256).
+        server: HOST:PORT of the SMTP server; sender, recipients: addresses.
+        alerts: kinds of alerts to tell; none: all.
+        tenant: only alerts of this tenant, and not the installation's; empty: all.
+    """
+
+    name: str
+    kind: HookKind
+    url: str = ""
+    secret_file: str = ""
+    server: str = ""
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All of keystead.toml but its `[settings]`."""
+
+    installation: InstallationConfig = field(default_factory=InstallationConfig)
+    database: DatabaseConfig = field(default_factory=DatabaseConfig)
+    keystore: KeystoreConfig = field(default_factory=KeystoreConfig)
+    vault: VaultConfig = field(default_factory=VaultConfig)
+    objects: ObjectsConfig = field(default_factory=ObjectsConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    worker: WorkerConfig = field(default_factory=WorkerConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    sign_in: SignInConfig = field(default_factory=SignInConfig)
+    hooks: tuple[HookConfig, ...] = ()
+
+    @property
+    def fleet(self) -> bool:
+        """Whether several machines may share it: its database is a server."""
+        return bool(self.database.url)
