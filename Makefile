@@ -11,6 +11,7 @@ demo: ## The main job on real mail, in a home of its own: proves each step and e
 
 test: ## All tests
 	@scripts/setup dev
+	@scripts/setup-tools
 	.venv/bin/pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
 lint: ## Formatting, lint rules, types, import directions, generated documents
