@@ -6,6 +6,9 @@ A *home* is one directory:
     keystead.db       the service's database        objects/    ciphertext
     keys.db           the key store                 seals/      what opens the key store and the vault
     vault.db          the embedded key vault        run/        dev clock, dev faults, who is running
+
+Where keystead.toml names a database server, the directory is one *member* of a fleet: the stores are where the file says, home.json is
+not needed, and any number of machines may have such a directory, with the same file and the same seals.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import msgspec
 
 from keystead import __version__
 from keystead.adapters.clock import DevClock, SystemClock
-from keystead.adapters.files import write_durably
+from keystead.adapters.files import remove_durably, write_durably
 from keystead.adapters.keystores.sql import open_keystore
 from keystead.adapters.objects.folder import FolderObjects
 from keystead.adapters.sql.engine import sqlite_engine
@@ -40,15 +43,17 @@ from keystead.services import tenants
 from keystead.services.auditing import LogAndDirectory
 from keystead.services.context import DevHome, HomeFacts, Services
 from keystead.services.keyring import Keyring
-from keystead.settings import parse_setting, read_settings, read_written, shown
+from keystead.settings import FILE, parse_setting, read_settings, read_written, shown
 from keystead.vault.services import VaultServices, open_vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from keystead.core.configuration import Configuration
     from keystead.ports.clock import Clock
     from keystead.ports.vaults import Vaults
+    from keystead.settings import Written
 
 FORMAT = 1
 
@@ -67,6 +72,7 @@ class Home:
 
     path: Path
     file: HomeFile
+    configuration: Configuration
     services: Services
     vault: VaultServices
     dispatcher: Dispatcher
@@ -105,39 +111,52 @@ class Home:
 
 
 def create_home(path: Path, *, dev: bool, operator: str) -> dict[str, object]:
-    """Make a home, and its operator with a token file.
+    """Make a home, or the stores of a fleet, and the operator with a token file.
 
-    home.json is written last: a crash before it leaves a folder that is not a home yet, and `init` can be run again.
+    home.json is written last: a crash before it leaves a folder that is not a home yet, and `init` can be run again. In a fleet it can
+    be run by whoever holds its file and its seals, and gives the operator another token.
 
     Raises:
         Conflict: there is a home already.
+        IntegrityFailure: the fleet's seals are missing here; none are left in their place.
     """
     if (path / "home.json").exists():
         raise Conflict("home_exists", f"{path} is a home already", "use it, or choose another --home")
-    if path.exists() and any(path.iterdir()) and not (path / "seals").is_dir():
+    prepared = (path / "seals").is_dir() or (path / FILE).exists()
+    if path.exists() and any(path.iterdir()) and not prepared:
         raise Conflict("folder_not_empty", f"{path} is not empty and not a home", "choose an empty folder")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.chmod(0o700)
-    for name in ("seals", "objects", "run"):
-        (path / name).mkdir(mode=0o700, exist_ok=True)
-    for seal in (_MASTER, _VAULT_SEAL):
-        if not (path / seal).exists():
-            write_durably(path / seal, os.urandom(KEY_BYTES))
-    home = _open(path, HomeFile(FORMAT, dev, operator), os.environ)
+    written = read_written(path, os.environ)
+    configuration = written.configuration
+    for folder in (path / configuration.keystore.seals, path / "objects", path / "run"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    seals = (path / configuration.keystore.master_file, path / configuration.vault.seal_file)
+    made = [seal for seal in seals if not seal.exists()]
+    for seal in made:
+        write_durably(seal, os.urandom(KEY_BYTES))
+    file = _member_file(configuration) if configuration.fleet else HomeFile(FORMAT, dev, operator)
+    try:
+        home = _open(path, file, written)
+    except IntegrityFailure:
+        for seal in made:  # the stores are older than these, and were never opened with them
+            remove_durably(seal)
+        raise
+    token_file = path / "operator.token"
     try:
         with home.services.db.read() as tx:
-            person = tx.tenants.person(operator.lower())
+            person = tx.tenants.person(file.operator.lower())
         if person is None:
-            person, token = tenants.make_operator(home.services, operator)
+            person, token = tenants.make_operator(home.services, file.operator)
         else:
             with home.services.db.write() as tx:
                 token = tenants.issue_token(home.services, tx, person.upn, None)
     finally:
         home.close()
-    token_file = path / "operator.token"
     write_durably(token_file, token.encode())
-    write_durably(path / "home.json", msgspec.json.encode(HomeFile(FORMAT, dev, person.upn)))
-    return {"home": str(path), "dev": dev, "operator": {"upn": person.upn, "token_file": str(token_file)}}
+    if not configuration.fleet:
+        write_durably(path / "home.json", msgspec.json.encode(HomeFile(FORMAT, dev, person.upn)))
+    return {"home": str(path), "dev": file.dev, "operator": {"upn": person.upn, "token_file": str(token_file)}}
 
 
 def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
@@ -147,6 +166,9 @@ def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
         NotFound: there is none.
         IntegrityFailure: a seal does not fit, or a part is missing.
     """
+    written = read_written(path, os.environ if environment is None else environment)
+    if written.configuration.fleet:
+        return _open(path, _member_file(written.configuration), written)
     file = path / "home.json"
     if not file.is_file():
         raise NotFound("home_not_found", f"{path} is not a home", "make one with keystead init, or name one with --home")
@@ -162,16 +184,19 @@ def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
         database = path / f"{name}.db"
         if not database.is_file() or not database.stat().st_size:  # opening would make an empty one, and everything would seem gone
             raise IntegrityFailure("home_part_missing", f"{database.name} of the home is missing", "restore it from a backup")
-    return _open(path, described, os.environ if environment is None else environment)
+    return _open(path, described, written)
+
+
+def _member_file(configuration: Configuration) -> HomeFile:
+    """What home.json says of a home, for a member of a fleet."""
+    return HomeFile(FORMAT, configuration.installation.dev, configuration.installation.operator)
 
 
 _DATABASES = ("keystead", "keys", "vault")
-_MASTER = "seals/keystore.master"
-_VAULT_SEAL = "seals/vault.seal"
 
 
-def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
-    written = read_written(path, environment)
+def _open(path: Path, file: HomeFile, written: Written) -> Home:
+    configuration = written.configuration
     clock: Clock = DevClock(path / "run" / "clock") if file.dev else SystemClock()
     engines = {name: sqlite_engine(path / f"{name}.db") for name in _DATABASES}
     db = SqlDatabase(engines["keystead"])
@@ -179,12 +204,14 @@ def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
         stored = tx.settings.all()
     settings, sources = read_settings(written, stored)
     try:
-        keystore = open_keystore(engines["keys"], path / "seals", _seal(path / _MASTER), clock, os.urandom)
+        keystore = open_keystore(
+            engines["keys"], path / configuration.keystore.seals, _seal(path / configuration.keystore.master_file), clock, os.urandom
+        )
     except IntegrityFailure as error:
         with db.write() as tx:  # R-153: the store was opened with a seal that is not its own, or by somebody who changed it
             tx.alerts.raise_alert(Alert("", AlertKind.KEY_STORE, "keystore", clock.now(), None, error.code))
         raise
-    vault = open_vault(SqlVaultStore(engines["vault"]), _seal(path / _VAULT_SEAL), clock, os.urandom)
+    vault = open_vault(SqlVaultStore(engines["vault"]), _seal(path / configuration.vault.seal_file), clock, os.urandom)
     vaults: Vaults = EmbeddedVaults(vault)
     dev = None
     if file.dev and isinstance(clock, DevClock):
@@ -205,9 +232,7 @@ def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
         keyring=keyring,
         owner=presence.owner,
         alive=presence.alive,
-        home=HomeFacts(
-            str(path), file.dev, __version__, {**written.sources, **sources}, parse_setting, tuple(shown(written.configuration))
-        ),
+        home=HomeFacts(str(path), file.dev, __version__, {**written.sources, **sources}, parse_setting, tuple(shown(configuration))),
         dev=dev,
     )
     dispatcher = Dispatcher({Side.SERVICE: services, Side.VAULT: vault}, LogAndDirectory(services), os.urandom)
@@ -218,7 +243,7 @@ def _open(path: Path, file: HomeFile, environment: Mapping[str, str]) -> Home:
             engine.dispose()
         presence.close()
 
-    return Home(path, file, services, vault, dispatcher, close)
+    return Home(path, file, configuration, services, vault, dispatcher, close)
 
 
 def _seal(path: Path) -> SecretKey:
