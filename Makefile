@@ -22,6 +22,7 @@ lint: ## Formatting, lint rules, types, import directions, generated documents
 	.venv/bin/lint-imports
 	.venv/bin/python scripts/make-reference --check
 	.venv/bin/python scripts/make-cli-docs --check
+	.venv/bin/python scripts/make-openapi --check
 
 bench: ## Measure speed side by side with other programs; writes docs/performance.md (never run in CI)
 	@scripts/bench

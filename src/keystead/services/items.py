@@ -43,7 +43,7 @@ from keystead.core.formats.pack import MAX_PACK_BYTES, PackWriter
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES, new_compressor, open_object, seal, seal_into
 from keystead.core.ids import new_id, ordered_id
 from keystead.core.keys.decide import Operation
-from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, StoredObject
+from keystead.core.stores.mailbox import MEDIA_TYPES, Folder, Item, Mailbox, MailboxKey, StoredObject
 from keystead.core.stores.message import summarise
 from keystead.core.stores.searchtext import matches
 from keystead.services.auditing import record
@@ -71,7 +71,6 @@ MAX_BATCH = 5_000
 MAX_ORDINAL = 2**32 - 1
 ATTEMPTS = 5
 
-MEDIA_TYPES = {"calendar": "text/calendar", "message": "message/rfc822", "chat": "message/rfc822"}
 SEARCHERS = frozenset({Role.GLOBAL_ADMIN, Role.COMPLIANCE_ADMIN})
 
 

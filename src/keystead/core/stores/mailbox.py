@@ -38,6 +38,10 @@ class MoveState(StrEnum):
     """Something in the mailbox does not open; an alert and the job name it."""
 
 
+MEDIA_TYPES = {"calendar": "text/calendar", "message": "message/rfc822", "chat": "message/rfc822"}
+"""What an item is as bytes, by its kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mailbox:
     """One mailbox.
