@@ -110,7 +110,7 @@ class Home:
         return lambda: tenants.authenticate(self.services, token)
 
 
-def create_home(path: Path, *, dev: bool, operator: str) -> dict[str, object]:
+def create_home(path: Path, *, dev: bool, operator: str, token_file: Path | None = None) -> dict[str, object]:
     """Make a home, or the stores of a fleet, and the operator with a token file.
 
     home.json is written last: a crash before it leaves a folder that is not a home yet, and `init` can be run again. In a fleet it can
@@ -142,7 +142,7 @@ def create_home(path: Path, *, dev: bool, operator: str) -> dict[str, object]:
         for seal in made:  # the stores are older than these, and were never opened with them
             remove_durably(seal)
         raise
-    token_file = path / "operator.token"
+    token_file = token_file or path / "operator.token"
     try:
         with home.services.db.read() as tx:
             person = tx.tenants.person(file.operator.lower())

@@ -44,7 +44,9 @@ class KeystoreConfig:
     """The key store: a database of its own, with a user of its own, and what opens it.
 
     Attributes:
-        url, password_file, pool: as of `DatabaseConfig`.
+        url: of its own PostgreSQL database, as the service's. Empty: a SQLite file of the home.
+        password_file: as of the database.
+        pool: as of the database.
         seals: folder of the epoch keys. Processes of one installation share it; it is never in the same backup as the database.
         master_file: the 32 bytes that open the epoch keys.
     """
@@ -66,7 +68,9 @@ class VaultConfig:
     """The embedded key vault.
 
     Attributes:
-        url, password_file, pool: as of `DatabaseConfig`.
+        url: of its own PostgreSQL database, as the service's. Empty: a SQLite file of the home.
+        password_file: as of the database.
+        pool: as of the database.
         seal_file: the 32 bytes under which private keys are sealed.
     """
 
@@ -97,7 +101,8 @@ class ContainerConfig:
         name: `c0` to `c99`: the first part of every reference to an object in it. Never give a used name to another container.
         kind: what keeps it.
         path: of a folder.
-        bucket: name of the S3 bucket or Azure container; prefix: put before every object's name in it.
+        bucket: name of the S3 bucket or Azure container.
+        prefix: put before every object's name in it.
         endpoint: address of the service; empty for the public one of `region`.
         region: of an S3 bucket.
         account: Azure storage account.
@@ -126,7 +131,8 @@ class ObjectsConfig:
 
     Attributes:
         containers: none: four folders in the home's `objects`.
-        timeout: milliseconds for one request to a store; retries: how often a lost answer is asked again.
+        timeout: for one request to a store.
+        retries: how often a lost answer is asked again.
     """
 
     containers: tuple[ContainerConfig, ...] = ()
@@ -140,10 +146,12 @@ class ServerConfig:
 
     Attributes:
         listen: HOST:PORT, or `unix:PATH`; port 0 takes a free one.
-        tls_certificate_file, tls_key_file: PEM; both or none. Without them only loopback addresses are listened on.
-        threads: how many calls run at once in a process; max_connections: how many connections are kept at once.
-        header_timeout, body_timeout: milliseconds a client may take for its headers, and without sending a byte of its body.
-        stop_timeout: milliseconds calls under way are given when it stops.
+        tls_certificate_file, tls_key_file: PEM, both or none. Without them only loopback addresses are listened on.
+        threads: how many calls run at once in a process.
+        max_connections: how many connections are kept at once.
+        header_timeout: how long a client may take for its headers.
+        body_timeout: how long a client may go without sending a byte of its body.
+        stop_timeout: what calls under way are given when it stops.
         jobs: how many jobs a server process runs beside its calls; 0 leaves all to workers.
         trusted_proxies: addresses whose X-Forwarded-For is believed.
     """
@@ -231,9 +239,11 @@ class HookConfig:
         kind: a signed POST, or a mail.
         url: where to POST; https, or loopback.
         secret_file: what the POST is signed with (HMAC-SHA-256).
-        server: HOST:PORT of the SMTP server; sender, recipients: addresses.
-        alerts: kinds of alerts to tell; none: all.
-        tenant: only alerts of this tenant, and not the installation's; empty: all.
+        server: HOST:PORT of the SMTP server.
+        sender: address the mail comes from.
+        recipients: addresses it goes to.
+        alerts: kinds of alerts to tell. None: all.
+        tenant: only alerts of this tenant, and not the installation's. Empty: all.
     """
 
     name: str
