@@ -99,6 +99,17 @@ def test_a_large_item_travels_by_itself(service: FakeService, mailbox: Mailbox, 
     assert [(asked.route, asked.upload) for asked in service.asked] == [("mailbox.import-item", data)]
 
 
+def test_an_item_over_the_limit_is_left_out_and_the_others_come_in(service: FakeService, mailbox: Mailbox, tmp_path: Path) -> None:
+    def refuses(_request: Any) -> ImportResult:
+        raise InvalidRequest("item_too_large", "item 2 has too many bytes", "")
+
+    service.answers["mailbox.import-item"] = refuses
+    source = open_source(_mbox(tmp_path / "m.mbox", [b"first", b"x" * (2 * SMALL_ITEM), b"last"]))
+    result = import_source(service.client(""), UPN, source)
+    assert result.imported == 2
+    assert [(one.position, one.reason) for one in result.refused] == [(2, "item_too_large")]
+
+
 def test_memory_stays_flat_however_large_an_item_is(service: FakeService, tmp_path: Path) -> None:
     class Sink(FakeService):
         def run(self, route: Any, request: Any, *, tenant: str, upload: Any) -> ImportResult:

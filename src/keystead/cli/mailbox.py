@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from keystead.api.errors import EXIT_REFUSED
 from keystead.api.types import mailboxes as t
 from keystead.cli.app import App, refuse_usage, show_claim, this
 from keystead.cli.output import document, emit
@@ -51,7 +52,7 @@ def import_mail(
 ) -> None:
     """Bring mail in. Each item is kept byte for byte and is safe when it is counted; importing again adds nothing.
 
-    Malformed items are imported too, and reported.
+    Malformed items are imported too, and reported. An item over the setting max_item_bytes is left out, and reported with exit code 3.
     """
     app = this(context)
     found = open_source(source)
@@ -64,6 +65,10 @@ def import_mail(
     with bytes_bar("importing", found.total_bytes) as update:
         result = app.using(lambda client: import_source(client, upn, found, update))
     app.show(result)
+    for one in result.refused:
+        app.warn(f"item {one.position} was not imported: {one.reason}; the setting max_item_bytes decides")
+    if result.refused:
+        raise typer.Exit(EXIT_REFUSED)
 
 
 @app.command("export")

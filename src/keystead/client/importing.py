@@ -15,7 +15,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from keystead.api.call import Upload
-from keystead.api.types.mailboxes import ImportBatch, ImportItem, ImportLarge, ImportResult
+from keystead.api.types.mailboxes import ImportBatch, ImportItem, ImportLarge, ImportResult, RefusedItem
+from keystead.core.errors import InvalidRequest
 from keystead.core.formats.mailbox_items import SMALL_ITEM
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ PIECE = 1024 * 1024
 DIGEST_BYTES = 16
 SALT_BYTES = 32
 CACHE_KIB = 16 * 1024
+TOO_LARGE = "item_too_large"
+"""What the service says of an item over its limit: no reason to leave out the others."""
 
 
 def import_source(client: Client, upn: str, source: Source, on_progress: Callable[[float], None] | None = None) -> ImportResult:
@@ -44,7 +47,8 @@ def import_source(client: Client, upn: str, source: Source, on_progress: Callabl
         on_progress: told how many bytes are taken in, after each batch.
 
     Returns:
-        How many were imported, how many were there already, and the malformed ones by position; those are kept byte for byte like any other.
+        How many were imported, how many were there already, and by position: the malformed ones, which are kept byte for byte like any
+        other, and those refused because they are larger than the service takes.
 
     Raises:
         InvalidRequest: the source changed or cannot be read.
@@ -60,7 +64,10 @@ def import_source(client: Client, upn: str, source: Source, on_progress: Callabl
                 run.add(item, data, ordinals.next_of((data,)))
         run.flush()
     return ImportResult(
-        imported=run.imported, already_present=run.already_present, malformed=sorted(run.malformed, key=lambda one: one.position)
+        imported=run.imported,
+        already_present=run.already_present,
+        malformed=sorted(run.malformed, key=lambda one: one.position),
+        refused=run.refused,
     )
 
 
@@ -102,6 +109,7 @@ class _Run:
         self.imported = 0
         self.already_present = 0
         self.malformed: list[MalformedItem] = []
+        self.refused: list[RefusedItem] = []
         self._client = client
         self._upn = upn
         self._on_progress = on_progress
@@ -130,7 +138,14 @@ class _Run:
         request = ImportLarge(
             upn=self._upn, position=item.position, ordinal=ordinal, folder=item.folder, ics=item.ics, malformed=item.malformed or ""
         )
-        self._count(self._client.call("mailbox.import-item", request, upload=Upload(item.length, _reader(item))), item.length)
+        try:
+            result: ImportResult = self._client.call("mailbox.import-item", request, upload=Upload(item.length, _reader(item)))
+        except InvalidRequest as error:
+            if error.code != TOO_LARGE:
+                raise
+            self.refused.append(RefusedItem(position=item.position, reason=error.code))
+            return
+        self._count(result, item.length)
 
     def _count(self, result: ImportResult, size: int) -> None:
         self.imported += result.imported

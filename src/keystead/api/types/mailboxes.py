@@ -149,10 +149,20 @@ class MalformedItem(Response, frozen=True):
     item_id: str
 
 
+class RefusedItem(Response, frozen=True):
+    """An item of a source that was not taken in; `reason` is the code of the error."""
+
+    position: int
+    reason: str
+
+
 class ImportResult(Response, frozen=True):
+    """`refused`: of an import of many items, those that the service will not have whatever is done; the others are in."""
+
     imported: int
     already_present: int
     malformed: list[MalformedItem]
+    refused: list[RefusedItem] = []
 
 
 class ListItems(Request, frozen=True):
