@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keystead.api.routes import BY_NAME, Scope
@@ -66,12 +67,17 @@ class Client:
         """
         tried = False
         while True:
+            asked = time.monotonic()
             view: JobView = self.call("job.show", NameJob(job=job_id))
+            # Showing counts all the jobs it started, perhaps a million: it is not asked again before ten times as long has gone into them.
+            until = time.monotonic() + 10 * (time.monotonic() - asked)
             if on_progress is not None:
                 on_progress(view)
             if view.state not in WAITING or (view.stuck and tried):
                 return view
             self._transport.push(job_id)
+            while time.monotonic() < until:
+                self._transport.push(job_id)
             tried = True
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import alerts, audit_records, jobs, settings
 from keystead.adapters.sql.rows import Many
@@ -16,7 +16,7 @@ from keystead.core.jobs import FINISHED, Job, JobState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
     from keystead.ports.tx import AuditQuery
 
@@ -102,14 +102,9 @@ class SqlJobRows:
         return [_job(row) for row in self._connection.execute(query)]
 
     def claim(self, owner: str, now: int, until: int, *, only: str = "", kind: str = "") -> Job | None:
-        queued = and_(jobs.c.state == JobState.QUEUED.value, jobs.c.not_before <= now)
-        abandoned = and_(jobs.c.state == JobState.RUNNING.value, jobs.c.lease_until <= now)
-        query: Select[tuple[object, ...]] = select(jobs).where(or_(queued, abandoned))
-        if only:
-            query = query.where(or_(jobs.c.id == only, jobs.c.parent_id == only))
-        if kind:
-            query = query.where(jobs.c.kind == kind)
-        row = self._connection.execute(query.order_by(jobs.c.priority, jobs.c.sequence).limit(1)).first()
+        row = self._most_urgent(now, jobs.c.id == only) if only else None
+        wanted = ([jobs.c.parent_id == only] if only else []) + ([jobs.c.kind == kind] if kind else [])
+        row = row or self._most_urgent(now, *wanted)
         if row is None:
             return None
         self._connection.execute(
@@ -125,6 +120,26 @@ class SqlJobRows:
             )
         )
         return self.get(row.id)
+
+    def _most_urgent(self, now: int, *wanted: ColumnElement[bool]) -> Row[tuple[object, ...]] | None:
+        """The job that is to run next: by priority; then those whose runner is gone, those never put off, those put off, each by age.
+
+        A step in an index for each priority in use, however many jobs wait, and none that is not due yet is looked at. One query for all
+        of it would sort everything that waits, for every job that is claimed.
+        """
+        due = jobs.c.not_before, jobs.c.sequence
+        abandoned = select(jobs).where(jobs.c.state == JobState.RUNNING.value, jobs.c.lease_until <= now, *wanted)
+        found = self._connection.execute(abandoned.order_by(jobs.c.priority, *due).limit(1)).first()
+        waiting = jobs.c.state == JobState.QUEUED.value
+        priorities = select(func.min(jobs.c.priority)).where(waiting, *wanted)
+        priority = self._connection.execute(priorities).scalar()
+        while priority is not None and (found is None or priority < found.priority):
+            ready = select(jobs).where(waiting, jobs.c.priority == priority, jobs.c.not_before <= now, *wanted)
+            row = self._connection.execute(ready.order_by(*due).limit(1)).first()
+            if row is not None:
+                return row
+            priority = self._connection.execute(priorities.where(jobs.c.priority > priority)).scalar()
+        return found
 
     def save(self, job: Job) -> bool:
         return bool(
@@ -221,7 +236,7 @@ class SqlAuditRows:
         statement = (
             select(audit_records)
             .where(columns.creation_time >= query.start, columns.creation_time < query.end)
-            .order_by(columns.sequence.desc())
+            .order_by(columns.creation_time.desc(), columns.sequence.desc())  # as the indexes have them: nothing is sorted
             .limit(query.limit)
         )
         if query.tenant_id is not None:
@@ -233,7 +248,11 @@ class SqlAuditRows:
         if query.item:
             statement = statement.where(columns.object_id == query.item)
         if query.after:
-            statement = statement.where(columns.sequence < select(columns.sequence).where(columns.id == query.after).scalar_subquery())
+            last = self._connection.execute(select(columns.creation_time, columns.sequence).where(columns.id == query.after)).first()
+            if last is None:
+                return []
+            time, sequence = last
+            statement = statement.where(columns.creation_time <= time, or_(columns.creation_time < time, columns.sequence < sequence))
         return [
             AuditRecord(
                 id=row.id,
