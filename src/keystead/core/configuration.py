@@ -108,6 +108,7 @@ class ContainerConfig:
         account: Azure storage account.
         credentials_file: JSON with `access_key_id` and `secret_access_key` (S3), or `account_key` (Azure). Read again when it changes and
             when the store refuses: so credentials are rotated by replacing the file (R-114).
+        ca_file: PEM of certificate authorities for the endpoint, beside the system's.
         accepts_new: whether new objects go there; a container that is being emptied stays readable without.
         allow_http: take an endpoint without TLS; for tests on loopback.
     """
@@ -121,6 +122,7 @@ class ContainerConfig:
     region: str = ""
     account: str = ""
     credentials_file: str = ""
+    ca_file: str = ""
     accepts_new: bool = True
     allow_http: bool = False
 

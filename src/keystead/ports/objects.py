@@ -1,7 +1,12 @@
 """Ciphertext under random names, spread over several containers.
 
-Implementations: folders (`adapters/objects/folder.py`, fsync before return) and memory (`adapters/objects/memory.py`, asserts that
-objects never change). Objects are written once and never changed. Nobody retries below the service.
+Implementations: folders (`adapters/objects/folder.py`, fsync before return), S3 buckets and Azure Blob containers
+(`adapters/objects/remote.py`), several of these as one (`adapters/objects/containers.py`), and memory (`adapters/objects/memory.py`,
+asserts that objects never change). Objects are written once and never changed.
+
+Who retries: a remote store's adapter, for lost answers, a few times (`[objects] retries`), and once with new credentials after a refusal.
+Nobody else below the service. What still fails is `Unavailable`; a `put` that raised it may have stored the object all the same, as one
+that nobody refers to.
 """
 
 from __future__ import annotations
@@ -53,5 +58,9 @@ class ObjectStore(Protocol):
         ...
 
     def all_objects(self) -> Iterator[ObjectInfo]:
-        """Every object of every container, in no order, for the job that collects what a crash left behind."""
+        """Every object of every container, in no order, for the job that collects what a crash left behind. Memory stays flat."""
+        ...
+
+    def check(self) -> list[str]:
+        """Names of containers that do not answer just now; a few seconds at most. Raises nothing."""
         ...

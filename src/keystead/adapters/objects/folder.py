@@ -35,13 +35,15 @@ class FolderObjects:
     Args:
         root: made when first written to; its parent must exist.
         containers: over how many containers new objects are spread, 1 to 100. Objects in others stay readable.
+        only: the one container to use and list, where others may share the root.
     """
 
-    def __init__(self, root: Path, containers: int = 4) -> None:
+    def __init__(self, root: Path, containers: int = 4, *, only: str = "") -> None:
         if not 1 <= containers <= references.MAX_CONTAINERS:
             raise ValueError(f"there are 1 to {references.MAX_CONTAINERS} containers, not {containers}")
         self._root = str(root.absolute())  # text, not Path: a range read takes ten microseconds, of which paths would be half
-        self._containers = containers
+        self._containers = (only,) if only else references.names(containers)
+        self._only = only
         self._lasting: set[str] = set()
         """Folders whose own names this process knows to be on the disk."""
 
@@ -105,9 +107,14 @@ class FolderObjects:
 
     def all_objects(self) -> Iterator[ObjectInfo]:
         """Every object, and temporary files older than an hour. Those stored or deleted meanwhile may be listed or not."""
-        for container in _names(self._root):
+        for container in (self._only,) if self._only else filter(references.is_container, _names(self._root)):
             for first in _names(f"{self._root}/{container}"):
                 yield from self._listed(container, first)
+
+    def check(self) -> list[str]:
+        """All its containers, if the folder cannot be read and written. One that is yet to be made is looked for where it will be."""
+        place = self._root if os.path.exists(self._root) else os.path.dirname(self._root)  # noqa: PTH110, PTH120 - see __init__
+        return [] if os.access(place, os.R_OK | os.W_OK | os.X_OK) else list(self._containers)
 
     def _listed(self, container: str, first: str) -> Iterator[ObjectInfo]:
         folder = f"{self._root}/{container}/{first}"

@@ -8,19 +8,37 @@ from typing import TYPE_CHECKING
 from keystead.core.errors import Conflict, IntegrityFailure, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keystead.core.ids import RandomBytes
 
 NAME_BYTES = 16
 """128 random bits: no two objects ever share a name, and nobody guesses one."""
 MAX_CONTAINERS = 100
+_CONTAINER = re.compile(r"c[0-9]{1,2}")
 _OBJECT = re.compile(r"(c[0-9]{1,2})/([0-9a-f]{32})")
 _STORED = re.compile(r"(c[0-9]{1,2})/([0-9a-f]{32}(?:\.[0-9a-f]{16}\.tmp)?)")
 
 
-def new_ref(random: RandomBytes, containers: int) -> str:
-    """A fresh reference in one of that many containers."""
+def names(containers: int) -> tuple[str, ...]:
+    """The names of the first so many containers."""
+    return tuple(f"c{number}" for number in range(containers))
+
+
+def new_ref(random: RandomBytes, containers: Sequence[str]) -> str:
+    """A fresh reference in one of these containers."""
     drawn = random(1 + NAME_BYTES)
-    return f"c{drawn[0] % containers}/{drawn[1:].hex()}"
+    return f"{containers[drawn[0] % len(containers)]}/{drawn[1:].hex()}"
+
+
+def is_container(name: str) -> bool:
+    """Whether a container may have that name."""
+    return _CONTAINER.fullmatch(name) is not None
+
+
+def is_object(ref: str) -> bool:
+    """Whether that is a reference to an object: something else may lie beside them."""
+    return _OBJECT.fullmatch(ref) is not None
 
 
 def parts(ref: str) -> tuple[str, str]:
@@ -58,7 +76,7 @@ def exists(ref: str) -> Conflict:
 
 def missing(ref: str) -> NotFound:
     """The error for an object that is not there."""
-    return NotFound("object_not_found", f"there is no object {ref}", "restore the object folder from a backup")
+    return NotFound("object_not_found", f"there is no object {ref}", "restore it from a backup of the object store")
 
 
 def truncated(ref: str, offset: int, length: int) -> IntegrityFailure:
