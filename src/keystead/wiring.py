@@ -25,7 +25,7 @@ from keystead.adapters.clock import DevClock, SystemClock
 from keystead.adapters.files import remove_durably, write_durably
 from keystead.adapters.keystores.sql import open_keystore
 from keystead.adapters.objects.folder import FolderObjects
-from keystead.adapters.sql.engine import sqlite_engine
+from keystead.adapters.sql.engine import open_engine
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.adapters.sql.vault_store import SqlVaultStore
 from keystead.adapters.vaults.embedded import EmbeddedVaults
@@ -198,7 +198,8 @@ _DATABASES = ("keystead", "keys", "vault")
 def _open(path: Path, file: HomeFile, written: Written) -> Home:
     configuration = written.configuration
     clock: Clock = DevClock(path / "run" / "clock") if file.dev else SystemClock()
-    engines = {name: sqlite_engine(path / f"{name}.db") for name in _DATABASES}
+    places = (configuration.database, configuration.keystore.database, configuration.vault.database)
+    engines = {name: open_engine(place, path / f"{name}.db", path) for name, place in zip(_DATABASES, places, strict=True)}
     db = SqlDatabase(engines["keystead"])
     with db.read() as tx:
         stored = tx.settings.all()

@@ -143,7 +143,7 @@ class Cluster:
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run a statement as superuser; its rows, if it has any."""
         with self.connection(database) as connection:
-            cursor = connection.execute(sql.SQL(statement))  # type: ignore[arg-type]  # statements of tests
+            cursor = connection.execute(sql.SQL(statement))
             return cursor.fetchall() if cursor.description else []
 
     def user(self, name: str, password: str) -> None:

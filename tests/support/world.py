@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from keystead.adapters.keystores.sql import open_keystore
 from keystead.adapters.objects.folder import FolderObjects
-from keystead.adapters.sql.engine import sqlite_engine
+from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.adapters.sql.vault_store import SqlVaultStore
 from keystead.adapters.vaults.embedded import EmbeddedVaults

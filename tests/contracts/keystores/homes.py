@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keystead.adapters.keystores.sql import SqlKeyStore, open_keystore
-from keystead.adapters.sql.engine import sqlite_engine
+from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.core.secret import SecretKey
 from support.disk import bytes_of
 

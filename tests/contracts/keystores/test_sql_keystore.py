@@ -14,7 +14,8 @@ import pytest
 
 from contracts.keystores.homes import MASTER, Home
 from keystead.adapters.keystores.sql import SqlKeyStore
-from keystead.adapters.sql.engine import sqlite_engine, writing
+from keystead.adapters.sql.engine import writing
+from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.core.errors import IntegrityFailure, NotFound, Unavailable
 from keystead.core.secret import SecretKey
 from keystead.ports.keystore import Compartment, KeyStore

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keystead.adapters.sql.engine import sqlite_engine
+from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.core.access.principal import Role
 from keystead.core.alerts import Alert, AlertKind

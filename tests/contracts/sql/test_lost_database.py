@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keystead.adapters.sql.engine import sqlite_engine
+from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.core.errors import IntegrityFailure, Unavailable
 from support.world import World, message
@@ -108,7 +108,7 @@ def test_a_damaged_file_is_an_integrity_failure(tmp_path: Path) -> None:
 
 
 def test_a_database_that_somebody_holds_for_too_long_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keystead.adapters.sql.engine.BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("keystead.adapters.sql.sqlite.BUSY_TIMEOUT_SECONDS", 0.05)
     path = tmp_path / "keystead.db"
     database = SqlDatabase(sqlite_engine(path))
     holder = sqlite3.connect(path, isolation_level=None)

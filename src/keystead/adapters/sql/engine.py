@@ -1,148 +1,75 @@
-"""Opening a database: SQLite for a home.
+"""Opening a database and its transactions: SQLite for a home, PostgreSQL for a fleet.
 
-SQLite runs in WAL mode with synchronous=FULL, so a commit that returned survives a power cut. Writing transactions start with
-BEGIN IMMEDIATE: they queue for the write lock at once instead of failing half way with "database is locked". Reading
-transactions see one snapshot and never wait for a writer.
+Both keep the same two promises, on which the use cases build (docs/adr/0021-one-writer-at-a-time.md):
+
+- *Writing* transactions of a database never overlap, in any process on any machine: what one reads is so until it commits, and what it
+  commits is on the disk when `writing` returns.
+- *Reading* transactions see one snapshot and never wait for a writer.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-from sqlalchemy import QueuePool, create_engine, event
-from sqlalchemy.exc import DBAPIError, IntegrityError
-
-from keystead.adapters.files import translated as translated_files
-from keystead.core.errors import IntegrityFailure, Unavailable
+from keystead.adapters.sql import sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.pool import ConnectionPoolEntry
 
-BUSY_TIMEOUT_SECONDS = 30
-_PATH, _FILE = "path", "file"
-"""What is kept about a connection: the path it was opened by, and which file that was."""
+    from keystead.core.configuration import DatabaseConfig
 
 
-def sqlite_engine(path: Path) -> Engine:
-    """An engine on a SQLite file, which is made when it does not exist: for its owner alone (R-253); its log files take over its mode."""
-    with translated_files(path.name):
-        path.touch(mode=0o600, exist_ok=True)
-    # rw: a file that was lost must not come back empty. Opened by hand, because a URL would not take every path.
-    name = f"file:{quote(str(path.absolute()))}?mode=rw"
+def open_engine(config: DatabaseConfig, default: Path, folder: Path) -> Engine:
+    """An engine on the database that is configured. Nothing is asked of a server yet.
 
-    def opened() -> sqlite3.Connection:
-        return sqlite3.connect(
-            name, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
-        )
-
-    engine = create_engine("sqlite://", creator=opened, poolclass=QueuePool, pool_size=16, max_overflow=64, query_cache_size=1_000)
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
-        entry.info[_PATH], entry.info[_FILE] = path, _identity(path)
-        cursor = connection.cursor()
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=ON",
-            "cache_size=-16384",
-            "temp_store=MEMORY",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    return engine
-
-
-@contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """One writing transaction: committed when the block ends, rolled back when it raises."""
-    with translated(), engine.connect() as connection:
-        raw = _driver(connection)
-        raw.execute("BEGIN IMMEDIATE")
-        _still_there(connection, raw)
-        try:
-            yield connection
-        except BaseException:
-            raw.rollback()
-            raise
-        raw.execute("COMMIT")
-
-
-@contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """One reading transaction: a single snapshot."""
-    with translated(), engine.connect() as connection:
-        raw = _driver(connection)
-        raw.execute("BEGIN")
-        try:
-            yield connection
-        finally:
-            raw.rollback()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file a path names now; None for none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _still_there(connection: Connection, raw: sqlite3.Connection) -> None:
-    """Refuse to write to a file that was removed or replaced while it was open: the system would take the bytes and lose them.
+    Args:
+        config: where it is.
+        default: the SQLite file when no server is named; made when it does not exist.
+        folder: what a relative path of the configuration counts from.
 
     Raises:
-        Unavailable: `database_lost`; the connection is not used again.
+        InvalidRequest: `configuration_invalid`: the address is none, or holds a password.
+        Unavailable: the file cannot be made.
     """
-    path = connection.info[_PATH]
-    if _identity(path) != connection.info[_FILE]:
-        raw.rollback()
-        connection.invalidate()
-        raise Unavailable(
-            "database_lost",
-            f"{path.name} was removed or replaced while it was open",
-            "put it back, or restore it from a backup; then try again",
-        )
+    if not config.url:
+        return sqlite.sqlite_engine(default)
+    from keystead.adapters.sql.postgresql import postgresql_engine  # noqa: PLC0415 - a home does without the driver
+
+    return postgresql_engine(config, folder)
 
 
-def _driver(connection: Connection) -> sqlite3.Connection:
-    """The driver's connection, for BEGIN and COMMIT: a statement of SQLAlchemy's costs ten times what these do."""
-    raw = connection.connection.driver_connection
-    assert raw is not None
-    return cast("sqlite3.Connection", raw)
+def is_server(engine: Engine) -> bool:
+    """Whether the database is a server's, and no file of a home."""
+    return engine.dialect.name != "sqlite"
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Database errors become Keystead's: a lost, full or locked database is *unavailable*, a damaged one an integrity failure."""
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except DBAPIError as error:
-        _raise_for(error, error.orig)
-        raise
-    except sqlite3.Error as error:
-        _raise_for(error, error)
-        raise
+def writing(engine: Engine) -> AbstractContextManager[Connection]:
+    """One writing transaction: committed when the block ends, rolled back when it raises.
+
+    Raises:
+        Unavailable: the database did not take it. With `commit_unknown` nobody knows whether it did; with any other code nothing is stored.
+        IntegrityFailure: the database is damaged.
+        InvalidRequest: a value does not fit in its column.
+    """
+    if is_server(engine):
+        from keystead.adapters.sql import postgresql  # noqa: PLC0415 - a home does without the driver
+
+        return postgresql.writing(engine)
+    return sqlite.writing(engine)
 
 
-def _raise_for(error: Exception, cause: BaseException | None) -> None:
-    if isinstance(cause, sqlite3.DatabaseError) and ("malformed" in str(cause) or "not a database" in str(cause)):
-        raise IntegrityFailure("database_damaged", f"the database file is damaged: {cause}", "restore it from a backup") from error
-    if isinstance(cause, sqlite3.OperationalError):
-        raise Unavailable(
-            "database_unavailable",
-            f"the database did not take the call: {cause}",
-            "check that its disk is there and has room, then try again",
-        ) from error
+def reading(engine: Engine) -> AbstractContextManager[Connection]:
+    """One reading transaction: a single snapshot.
+
+    Raises:
+        Unavailable: the database does not answer.
+        IntegrityFailure: the database is damaged.
+    """
+    if is_server(engine):
+        from keystead.adapters.sql import postgresql  # noqa: PLC0415 - a home does without the driver
+
+        return postgresql.reading(engine)
+    return sqlite.reading(engine)

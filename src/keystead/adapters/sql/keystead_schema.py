@@ -26,6 +26,9 @@ METADATA = MetaData(
     }
 )
 
+COUNTED = BigInteger().with_variant(Integer, "sqlite")
+"""Of a number the database counts up: an Integer of SQLite's has 64 bits, and no other type of it counts."""
+
 
 def _id(name: str = "id", *, primary: bool = False) -> Column[str]:
     return Column(name, String(36), primary_key=primary, nullable=False)
@@ -239,7 +242,7 @@ jobs = Table(
 audit_records = Table(
     "audit_records",
     METADATA,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("sequence", COUNTED, primary_key=True, autoincrement=True),
     Column("id", String(36), nullable=False, unique=True),
     Column("creation_time", BigInteger, nullable=False),
     Column("record_type", Integer, nullable=False),
@@ -261,7 +264,7 @@ audit_records = Table(
 alerts = Table(
     "alerts",
     METADATA,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("sequence", COUNTED, primary_key=True, autoincrement=True),
     Column("tenant_id", String(36), nullable=False, index=True),
     Column("kind", String(32), nullable=False),
     Column("subject_id", String(36), nullable=False),

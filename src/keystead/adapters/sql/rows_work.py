@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import case, delete, func, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import alerts, audit_records, jobs, settings
 from keystead.adapters.sql.rows import Many
@@ -175,7 +175,7 @@ class SqlJobRows:
         return bool(self._connection.execute(stop.where(jobs.c.id == job_id, jobs.c.state.in_(stoppable))).rowcount) or bool(started)
 
     def pending_of(self, parent_id: str) -> tuple[int, int, int]:
-        unfinished = func.coalesce(func.sum(jobs.c.state.in_(_UNFINISHED)), 0)
+        unfinished = func.coalesce(func.sum(case((jobs.c.state.in_(_UNFINISHED), 1), else_=0)), 0)
         row = self._connection.execute(
             select(unfinished, func.coalesce(func.sum(jobs.c.done), 0), func.coalesce(func.sum(jobs.c.total), 0)).where(
                 jobs.c.parent_id == parent_id

@@ -16,6 +16,9 @@ METADATA = MetaData(
     }
 )
 
+COUNTED = BigInteger().with_variant(Integer, "sqlite")
+"""Of a number the database counts up: an Integer of SQLite's has 64 bits, and no other type of it counts."""
+
 vault_seal = Table(
     "vault_seal",
     METADATA,
@@ -108,7 +111,7 @@ vault_key_version = Table(
 vault_log = Table(
     "vault_log",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", COUNTED, primary_key=True, autoincrement=True),
     Column("tenant_id", String(36), nullable=False),
     Column("vault", String(24), nullable=False),
     Column("time", BigInteger, nullable=False),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
 from keystead.adapters.sql import vault_schema as tables
-from keystead.adapters.sql.engine import reading, sqlite_engine, writing
+from keystead.adapters.sql.engine import reading, writing
 from keystead.adapters.sql.migrate import ensure_current
+from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.core.vaults.access import Held, KeyRole, Permission, PrincipalKind, VaultPrincipal
 from keystead.core.vaults.usage import KeyOperation, KeyType
 from keystead.ports.vault_store import AccessEntry, Key, KeyVersion, LogRecord, Subscription, Vault

@@ -27,7 +27,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "vault_log",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("tenant_id", sa.String(length=36), nullable=False),
         sa.Column("vault", sa.String(length=24), nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
