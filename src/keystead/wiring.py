@@ -159,6 +159,18 @@ def create_home(path: Path, *, dev: bool, operator: str, token_file: Path | None
     return {"home": str(path), "dev": file.dev, "operator": {"upn": person.upn, "token_file": str(token_file)}}
 
 
+def describe_home(path: Path, environment: Mapping[str, str] | None = None) -> tuple[HomeFile, Written]:
+    """What a home is and what its settings are, without opening its stores.
+
+    Raises:
+        NotFound: there is none.
+        IntegrityFailure: home.json cannot be read.
+        InvalidRequest: another version of Keystead made the home, or its settings do not fit.
+    """
+    written = read_written(path, os.environ if environment is None else environment)
+    return (_member_file(written.configuration) if written.configuration.fleet else _home_file(path)), written
+
+
 def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
     """Open a home.
 
@@ -166,9 +178,24 @@ def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
         NotFound: there is none.
         IntegrityFailure: a seal does not fit, or a part is missing.
     """
-    written = read_written(path, os.environ if environment is None else environment)
+    file, written = describe_home(path, environment)
     if written.configuration.fleet:
-        return _open(path, _member_file(written.configuration), written)
+        return _open(path, file, written)
+    for name in _DATABASES:
+        database = path / f"{name}.db"
+        if not database.is_file() or not database.stat().st_size:  # opening would make an empty one, and everything would seem gone
+            raise IntegrityFailure("home_part_missing", f"{database.name} of the home is missing", "restore it from a backup")
+    return _open(path, file, written)
+
+
+def _home_file(path: Path) -> HomeFile:
+    """home.json.
+
+    Raises:
+        NotFound: there is none.
+        IntegrityFailure: it cannot be read.
+        InvalidRequest: another version of Keystead made the home.
+    """
     file = path / "home.json"
     if not file.is_file():
         raise NotFound("home_not_found", f"{path} is not a home", "make one with keystead init, or name one with --home")
@@ -180,11 +207,7 @@ def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
         raise InvalidRequest(
             "home_version", f"the home has version {described.version}; this program knows {FORMAT}", "use the version that made it"
         )
-    for name in _DATABASES:
-        database = path / f"{name}.db"
-        if not database.is_file() or not database.stat().st_size:  # opening would make an empty one, and everything would seem gone
-            raise IntegrityFailure("home_part_missing", f"{database.name} of the home is missing", "restore it from a backup")
-    return _open(path, described, written)
+    return described
 
 
 def _member_file(configuration: Configuration) -> HomeFile:

@@ -30,6 +30,7 @@ GC_THRESHOLD = 100_000
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Make a home."),
     "demo": ("try_it", "Run the whole main job in a home of its own, and prove it."),
+    "serve": ("serve", "Answer calls over HTTP until interrupted."),
     "worker": ("worker", "Run jobs and upkeep until interrupted."),
     "settings": ("settings", "The numbers that can be changed."),
     "tenant": ("tenant", "Tenants and their onboarding."),

@@ -38,7 +38,7 @@ class FailedCheck:
 
 
 class KeysteadError(Exception):
-    """Base of all; never raised itself.
+    """Base of all; raised itself only as `unexpected`, by a client whose server met a defect.
 
     Args:
         code: stable snake_case name of the cause, documented in docs/errors.md.

@@ -42,13 +42,14 @@ IDLE = 500
 """How long a worker with nothing to do waits before it looks again, in milliseconds."""
 
 
-def run_one(services: Services, *, only: str = "", kind: str = "") -> Job | None:
+def run_one(services: Services, *, only: str = "", kind: str = "", stopping: Callable[[], bool] = bool) -> Job | None:
     """Claim the most urgent job and run slices of it for a few seconds; None when there is nothing to do.
 
     Args:
         services: the service.
         only: run this job, or one it started, and no other.
         kind: run jobs of this kind, and no other.
+        stopping: whether to give the job back after the slice that runs.
     """
     job = _claim(services, only, kind)
     if job is None:
@@ -58,7 +59,7 @@ def run_one(services: Services, *, only: str = "", kind: str = "") -> Job | None
         while job.state is JobState.RUNNING:
             job = KINDS[job.kind](services, job)
             if job.state is JobState.RUNNING:
-                if services.clock.now() >= until:
+                if services.clock.now() >= until or stopping():
                     return _give_back(services, job)
                 _extend(services, job)
     except LostLeaseError:
@@ -84,15 +85,23 @@ def push(services: Services, job_id: str) -> None:
 
 
 def run_until_stopped(services: Services, stopped: threading.Event, upkeep: Callable[[], None]) -> None:
-    """What `keystead worker` does: run jobs, and once a minute the upkeep of service and vault."""
+    """What `keystead worker` and each job thread of `keystead serve` does: run jobs, and once a minute the upkeep of service and vault.
+
+    When told to stop it gives its job back after the slice that runs. A database that does not answer is asked again after a moment.
+    """
     next_upkeep = 0
     while not stopped.is_set():
-        now = services.clock.now()
-        if now >= next_upkeep:
-            schedule_upkeep(services)
-            upkeep()
-            next_upkeep = now + 60_000
-        if run_one(services) is None:
+        try:
+            now = services.clock.now()
+            if now >= next_upkeep:
+                schedule_upkeep(services)
+                upkeep()
+                next_upkeep = now + 60_000
+            idle = run_one(services, stopping=stopped.is_set) is None
+        except Unavailable as error:
+            logging.getLogger("keystead.jobs").warning("no job can be run now: %s", error)
+            idle = True
+        if idle:
             stopped.wait(IDLE / 1_000)
 
 

@@ -1,0 +1,193 @@
+"""The connection: uvicorn's httptools protocol with the limits it does not have.
+
+- A head (request line and headers) must arrive within a time, and within a size.
+- More connections than the limit are answered 503; far more are cut.
+- What cannot be parsed is answered as a problem document, or cuts the connection when an answer is under way.
+- The application may cut a connection, and can see that a client has gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from keystead.api.wire import REQUEST_ID
+from keystead.core.errors import InvalidRequest, Unavailable
+from keystead.core.ids import new_id
+from keystead.frontends.http.answers import Answer, error_answer
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from keystead.core.configuration import ServerConfig
+    from keystead.core.ids import RandomBytes
+
+LARGEST_HEAD = 32 * 1024
+"""Bytes of the request line and all headers."""
+MOST_HEADERS = 100
+OVER_LIMIT = 100
+"""Connections beyond the limit that are still told so; those beyond these are cut without a word."""
+
+
+class KeysteadProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, limits: ServerConfig, random: RandomBytes, **named: Any) -> None:  # noqa: ANN401 - uvicorn gives them
+        super().__init__(**named)
+        self.limits = limits
+        self.random = random
+        self.lost = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._in_head = True
+        self._too_many = False
+
+    # -- the connection ----------------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it the same way
+        """A client is there."""
+        super().connection_made(transport)
+        over = len(self.connections) - self.limits.max_connections
+        if over > OVER_LIMIT:
+            transport.abort()
+            return
+        self._too_many = over > 0
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self.lost = True
+        self._head_arrived()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if not self._idle():
+            self.cycle.disconnected = True  # nothing more is written, and uvicorn does not miss the end of the answer
+        self.transport.abort()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came after the last answer. A client that has not even taken that one does not get to keep the connection open."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    # -- the head of a request ---------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a head, of a body, or of the next head."""
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self.lost or self.transport.is_closing():
+            return
+        if not self._in_head:
+            if self.timeout_keep_alive_task is None and self._idle():
+                self._await_head()  # empty lines between two requests: they end the time of an idle connection, and begin no head
+        elif self._head_bytes > LARGEST_HEAD:
+            self._refuse(
+                error_answer(
+                    InvalidRequest("headers_too_large", f"the headers have more than {LARGEST_HEAD} bytes", "send less in the headers")
+                )
+            )
+        else:
+            self._await_head()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request: from here on it has the time of a head. What came with it counts at most once."""
+        super().on_message_begin()
+        if not self._in_head:
+            self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._in_head, self._head_bytes = False, 0
+        self._head_arrived()
+        if self._refused():
+            return
+        self.scope["keystead.connection"] = self  # type: ignore[typeddict-unknown-key]  # ours alone
+        if len(self.headers) > MOST_HEADERS:
+            self._refuse(
+                error_answer(InvalidRequest("headers_too_large", f"there are more than {MOST_HEADERS} headers", "send less in the headers"))
+            )
+            return
+        if self._too_many:
+            self._refuse(
+                error_answer(Unavailable("server_busy", "the server has as many connections as it takes", "try again in a moment"))
+            )
+            return
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there too; the next byte belongs to another head."""
+        if not self._refused():
+            super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        if not self._refused():
+            super().on_body(body)
+
+    def _refused(self) -> bool:
+        return self.transport.is_closing()
+
+    def _idle(self) -> bool:
+        """Whether no request is under way; there is no cycle before the first one."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.limits.header_timeout / 1_000, self._head_late)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_late(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing():
+            return
+        if not self._idle():
+            self._await_head()  # a client that sends ahead may wait with the rest until it has its answer
+        elif not self._head_bytes and self._in_head:
+            self.transport.close()
+        else:
+            self._refuse(
+                error_answer(InvalidRequest("body_timed_out", "the request did not arrive in time", "send it again, without a pause"))
+            )
+
+    # -- answering without the application ---------------------------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words say nothing to people
+        """What came is no HTTP."""
+        self._refuse(error_answer(InvalidRequest("http_invalid", "this is no valid HTTP/1.1 request", "")))
+
+    def _refuse(self, answer: Answer) -> None:
+        """Answer and close; where another answer is under way nothing may be written in its middle, so the connection is cut."""
+        self._head_arrived()
+        if not self._idle():
+            self.abort()
+            return
+        lines = [STATUS_LINE[answer.status]]
+        for name, value in (*answer.headers, (REQUEST_ID.lower().encode(), new_id(self.random).encode()), (b"connection", b"close")):
+            lines += [name, b": ", value, b"\r\n"]
+        self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
+        self.transport.close()
+
+
+def protocol_of(limits: ServerConfig, random: RandomBytes) -> type[KeysteadProtocol]:
+    """The protocol with the limits of a server; uvicorn makes one of it for each connection."""
+
+    class LimitedProtocol(KeysteadProtocol):
+        """With these limits."""
+
+        def __init__(self, **named: Any) -> None:  # noqa: ANN401 - uvicorn gives them
+            super().__init__(limits, random, **named)
+
+    return LimitedProtocol
