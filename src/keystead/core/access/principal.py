@@ -34,12 +34,16 @@ class Principal:
         tenant_id: the tenant the person belongs to; None for the provider's people and for nobody.
         roles: empty for nobody.
         dev: the home was made with `init --dev`, where the operator may configure tenants (never read content).
+        scopes: what a program's token cuts the roles down to: names of routes and patterns; None for no cut.
+        token_id: id of the stored token the principal came with; empty for those who came otherwise.
     """
 
     upn: str
     tenant_id: str | None
     roles: frozenset[Role]
     dev: bool = False
+    scopes: frozenset[str] | None = None
+    token_id: str = ""
 
     @property
     def is_provider(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keystead.core.access.principal import PROVIDER_ROLES, TENANT_ROLES, Principal, Role
+from keystead.core.access.tokens import covers
 from keystead.core.errors import Forbidden, Unauthenticated
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _GLOBAL = frozenset({Role.GLOBAL_ADMIN})
 _EXCHANGE = frozenset({Role.GLOBAL_ADMIN, Role.EXCHANGE_ADMIN})
 _DIRECTORY = frozenset({Role.GLOBAL_ADMIN, Role.EXCHANGE_ADMIN, Role.COMPLIANCE_ADMIN, Role.KEY_VAULT_ADMINISTRATOR, Role.AUDIT_READER})
 _AUDIT = frozenset({Role.GLOBAL_ADMIN, Role.COMPLIANCE_ADMIN, Role.AUDIT_READER})
+_PROGRAM_MAKERS = _EXCHANGE | {Role.COMPLIANCE_ADMIN, Role.KEY_VAULT_ADMINISTRATOR}
 _VAULT_MAKERS = frozenset({Role.GLOBAL_ADMIN, Role.KEY_VAULT_ADMINISTRATOR})
 
 ALLOWED: Mapping[str, frozenset[Role]] = {
@@ -41,6 +43,23 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "user.list": _DIRECTORY,
     "user.remove": _GLOBAL,
     "user.claim": ANYBODY,
+    "user.reissue-claim": _GLOBAL,
+    "tenant.reissue-claim": _OPERATOR,
+    # tokens: what is done with a token in hand is open to anybody, for the token says who that is
+    "token.exchange": ANYBODY,
+    "token.renew": ANYBODY,
+    "token.create": _PROGRAM_MAKERS,
+    "token.list": _PEOPLE,
+    "token.revoke": _PEOPLE,
+    "provider-token.create": _OPERATOR,
+    "provider-token.list": _OPERATOR,
+    "provider-token.revoke": _OPERATOR,
+    "sign-in-provider.set": _GLOBAL,
+    "sign-in-provider.show": _DIRECTORY,
+    "sign-in-provider.remove": _GLOBAL,
+    "signing-key.list": _OPERATOR,
+    "signing-key.rotate": _OPERATOR,
+    "signing-key.publish": ANYBODY,
     # key vaults: what a person may do with a vault is that vault's access policy
     "subscription.create": _GLOBAL,
     "subscription.protect": _GLOBAL,
@@ -93,6 +112,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     # watching
     "audit.search": _AUDIT,
     "alerts.list": _DIRECTORY,
+    "audit.installation": _OPERATOR,
     "alerts.everywhere": _OPERATOR,
     "job.list": _DIRECTORY,
     "job.show": _DIRECTORY,
@@ -113,7 +133,7 @@ def allow(principal: Principal, route: str, tenant_id: str) -> None:
 
     Raises:
         Unauthenticated: nobody asks for something that is not open to anybody.
-        Forbidden: another tenant's data, or a role that does not have this right.
+        Forbidden: another tenant's data, a role that does not have this right, or a token whose scopes do not name the route.
     """
     allowed = ALLOWED.get(route, frozenset())
     if allowed is ANYBODY:
@@ -123,6 +143,12 @@ def allow(principal: Principal, route: str, tenant_id: str) -> None:
             "not_signed_in",
             f"nobody is signed in, and {route} is not open to everybody",
             "give a token with --token-file, or --as UPN in a dev home",
+        )
+    if principal.scopes is not None and not covers(principal.scopes, route):  # first: a scope cuts down whatever roles would give
+        raise Forbidden(
+            "scope_missing",
+            f"the token of {principal.upn} that was shown is not for {route}",
+            f"its scopes are {', '.join(sorted(principal.scopes))}; make one with the scope it needs, where there is one",
         )
     if principal.is_provider:
         if Role.OPERATOR in principal.roles and tenant_id and principal.dev and route not in CONTENT:
