@@ -1,25 +1,61 @@
-"""What every object store does (ports/objects.py). Another one joins with one more case of the fixture."""
+"""What every object store does (ports/objects.py). Another one joins with one more case of the fixture.
+
+S3 is played by moto, Azure Blob storage by Azurite. `rclone` is a second S3 of another make, which knows no conditional puts: it takes
+part in everything but what they are for.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from contracts.objects.remotes import REMOTE
 from keystead.adapters.objects.folder import FolderObjects
 from keystead.adapters.objects.memory import MemoryObjects
+from keystead.adapters.objects.open import open_objects
+from keystead.core.configuration import ContainerConfig, ContainerKind, ObjectsConfig
 from keystead.core.errors import Conflict, IntegrityFailure, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from contracts.objects.remotes import Remote
     from keystead.ports.objects import ObjectStore
 
+MIB = 1024 * 1024
+CONDITIONAL = ["memory", "folder", "folders", *(pytest.param(name, marks=REMOTE) for name in ("s3", "azure"))]
+ALL = [*CONDITIONAL, pytest.param("rclone", marks=REMOTE)]
 
-@pytest.fixture(params=["memory", "folder"])
+
+@pytest.fixture(params=ALL)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    return MemoryObjects() if request.param == "memory" else FolderObjects(tmp_path / "objects")
+    """Four containers, empty."""
+    return opened(request, str(request.param), tmp_path)
+
+
+@pytest.fixture(params=CONDITIONAL)
+def conditional(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """As `store`; only those that can store under a condition."""
+    return opened(request, str(request.param), tmp_path)
+
+
+def opened(request: pytest.FixtureRequest, name: str, folder: Path) -> ObjectStore:
+    match name:
+        case "memory":
+            return MemoryObjects()
+        case "folder":
+            return FolderObjects(folder / "objects")
+        case "folders":
+            places = [ContainerConfig(f"c{number}", ContainerKind.FOLDER, path=f"objects{number % 2}") for number in range(4)]
+            return open_objects(ObjectsConfig(tuple(places)), folder)
+        case _:
+            remote: Remote = request.getfixturevalue(name)
+            return remote.open(folder, 4)
 
 
 def test_gives_back_any_range_of_what_was_stored(store: ObjectStore) -> None:
@@ -53,13 +89,86 @@ def test_a_range_beyond_the_end_is_never_shortened(store: ObjectStore) -> None:
         assert caught.value.code == "object_truncated"
 
 
-def test_objects_are_never_overwritten(store: ObjectStore) -> None:
-    ref = store.new_ref(os.urandom)
-    store.put(ref, [b"first"])
+@pytest.mark.parametrize("again", [b"other", b"first"])
+def test_objects_are_never_overwritten(conditional: ObjectStore, again: bytes) -> None:
+    ref = conditional.new_ref(os.urandom)
+    conditional.put(ref, [b"first"])
     with pytest.raises(Conflict) as caught:
-        store.put(ref, [b"other"])
+        conditional.put(ref, [again])
     assert caught.value.code == "object_exists"
-    assert store.get(ref, 0, 5) == b"first"
+    assert conditional.get(ref, 0, 5) == b"first"
+
+
+def test_of_many_that_store_under_one_name_one_does(conditional: ObjectStore) -> None:
+    ref = conditional.new_ref(os.urandom)
+
+    def put(number: int) -> bool:
+        try:
+            return conditional.put(ref, [bytes([number]) * 70_000]) == 70_000
+        except Conflict:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        stored = list(pool.map(put, range(8)))
+    assert stored.count(True) == 1
+    assert conditional.get(ref, 0, 70_000) == bytes([stored.index(True)]) * 70_000
+
+
+def test_threads_share_a_store(store: ObjectStore) -> None:
+    def round_trip(_: int) -> bool:
+        ref, data = store.new_ref(os.urandom), os.urandom(30_000)
+        store.put(ref, [data])
+        return store.get(ref, 100, 20_000) == data[100:20_100]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(round_trip, range(40)))
+    assert len(list(store.all_objects())) == 40
+
+
+def test_a_large_object_comes_back_whole_and_is_no_more_overwritten_than_a_small_one(store: ObjectStore) -> None:
+    """The source fills one buffer again and again, as sealing does."""
+    ref, block = store.new_ref(os.urandom), os.urandom(MIB)
+    buffer, digest = bytearray(MIB), hashlib.sha256()
+
+    def sealed(parts: int) -> Iterator[memoryview]:
+        for part in range(parts):
+            buffer[:] = block
+            buffer[:4] = part.to_bytes(4)
+            digest.update(buffer)
+            yield memoryview(buffer)
+        buffer[:] = bytes(MIB)
+
+    size = 37 * MIB
+    assert store.put(ref, sealed(37)) == size
+    read = hashlib.sha256()
+    for offset in range(0, size, 10 * MIB):
+        read.update(store.get(ref, offset, min(10 * MIB, size - offset)))
+    assert read.digest() == digest.digest()
+    with pytest.raises(Conflict):
+        store.put(ref, sealed(20))
+    with pytest.raises(IntegrityFailure):
+        store.get(ref, size - 10, 11)
+    assert [(info.ref, info.size) for info in store.all_objects()] == [(ref, size)]
+
+
+def test_a_large_source_that_fails_leaves_no_object(store: ObjectStore) -> None:
+    def failing() -> Iterator[bytes]:
+        for _ in range(20):
+            yield bytes(MIB)
+        raise NotFound("object_not_found", "the source's own object is gone")
+
+    ref = store.new_ref(os.urandom)
+    with pytest.raises(NotFound, match="the source's own object"):
+        store.put(ref, failing())
+    assert list(store.all_objects()) == []
+    with pytest.raises(NotFound, match=ref):
+        store.get(ref, 0, 1)
+
+
+def test_everything_answers(store: ObjectStore) -> None:
+    assert store.check() == []
+    store.put(store.new_ref(os.urandom), [b"value"])
+    assert store.check() == []
 
 
 def test_deleted_objects_are_gone_and_deleting_again_is_fine(store: ObjectStore) -> None:

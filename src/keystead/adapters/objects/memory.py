@@ -42,7 +42,7 @@ class MemoryObjects:
     def put(self, ref: str, chunks: Iterable[bytes | memoryview]) -> int:
         """Store the chunks as one object."""
         references.parts(ref)
-        data = b"".join(chunks)
+        data = b"".join(bytes(chunk) for chunk in chunks)  # each copied before the next: the source may fill the same buffer again
         with self._lock:
             failure, self.fail_before_store = self.fail_before_store, None
             if failure is not None:

@@ -53,6 +53,8 @@ CHECK_TIMEOUT = 5_000
 """Milliseconds that `check` waits for a container at most."""
 _random = SystemRandom()
 _STATUS = re.compile(r"non-2xx status code: ([0-9]{3})")
+_STARTS_AT_END = "Wanted range starting at"
+"""The library's words where a store answers with an empty range instead of refusing one that begins at the object's end."""
 _RETRIED = frozenset({408, 425, 429, *range(500, 600)})
 
 _Answer = TypeVar("_Answer")
@@ -378,7 +380,7 @@ def _said(error: Exception) -> _Said:
     status = _status(error)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in {401, 403}:
         return _Said.REFUSED
-    if status == 416:
+    if status == 416 or _STARTS_AT_END in str(error):
         return _Said.BEYOND
     if status:
         return _Said.LOST if status in _RETRIED else _Said.FAULT
