@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keystead.core.access.tokens import TokenKind
 from keystead.services import tenants
+from keystead.services.tokens import issue
 from support.world import MailboxWorld, World, message
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     alice.add_large(LARGE)
     contoso.assign(mail, alice, bob)
     fabrikam.assign(other, dave)
+    with world.services.db.write() as tx:
+        issue(world.services, tx, TokenKind.SIGN_IN, dave.upn, fabrikam.id)
     yield Scene(world, contoso, fabrikam, mail, other)
     world.close()
 

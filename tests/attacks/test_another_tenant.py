@@ -17,6 +17,7 @@ from keystead.api.types import watching as w
 from keystead.core.access.principal import NOBODY
 from keystead.core.errors import ChecksFailed, Conflict, Forbidden, InvalidRequest, KeysteadError, Refused, Unauthenticated
 from keystead.services import tenants
+from support.world import signed_in
 
 if TYPE_CHECKING:
     from attacks.conftest import Scene
@@ -59,6 +60,10 @@ def filled(kind: type[Any], scene: Scene) -> Any:
         "ordinal": 1,
         "pem": "",
         "blob": "",
+        "scopes": ["mailbox.*"],
+        "token": str(scene.world.sql("SELECT id FROM tokens WHERE upn = ?", DAVE)[0][0]),
+        "issuer": "https://login.example",
+        "audience": "keystead",
     }
     needed = {field.name: known[field.name] for field in msgspec.structs.fields(kind) if field.required}
     named = {
@@ -231,14 +236,14 @@ def test_the_first_claim_of_a_tenant_makes_nobody_the_operator_R_010(scene: Scen
     services = scene.world.services
     person, _token = tenants.make_operator(services, "operator@provider.example")
     process = scene.world.process("no dev home", dev=False)
-    operator = process.client(tenants.authenticate(process.services, _token))
+    operator = process.client(signed_in(process.services, _token))
     made = operator.call("tenant.create", t.CreateTenant(name="Provider", domain="provider.example", geo=["EUR"]))
     assert made.claim_token is not None
     claimant = process.client(NOBODY)
     with pytest.raises(Refused):
         claimant.call("user.claim", t.ClaimToken(claim_token=made.claim_token, upn=person.upn))
     token = claimant.call("user.claim", t.ClaimToken(claim_token=made.claim_token, upn="first@provider.example")).token
-    assert not tenants.authenticate(process.services, token).is_provider
+    assert not signed_in(process.services, token).is_provider
 
 
 def test_a_claim_token_is_good_once_and_for_its_holder_alone_R_010(scene: Scene) -> None:
@@ -250,10 +255,10 @@ def test_a_claim_token_is_good_once_and_for_its_holder_alone_R_010(scene: Scene)
     for upn in ("alice@contoso.example", DAVE, "operator@provider.example"):
         with pytest.raises((Unauthenticated, InvalidRequest)):
             nobody.call("user.claim", t.ClaimToken(claim_token=claim, upn=upn))
-    assert tenants.authenticate(process.services, claim) is NOBODY
+    assert signed_in(process.services, claim) is NOBODY
     token = nobody.call("user.claim", t.ClaimToken(claim_token=claim, upn="NEW@contoso.example")).token
     with pytest.raises(Unauthenticated):
         nobody.call("user.claim", t.ClaimToken(claim_token=claim, upn="new@contoso.example"))
-    assert tenants.authenticate(process.services, token).upn == "new@contoso.example"
+    assert signed_in(process.services, token).upn == "new@contoso.example"
     admin.call("user.remove", t.RemoveUser(upn="new@contoso.example"))
-    assert tenants.authenticate(process.services, token) is NOBODY
+    assert signed_in(process.services, token) is NOBODY

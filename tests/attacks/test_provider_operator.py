@@ -24,8 +24,8 @@ from keystead.core.errors import Forbidden, InvalidRequest, KeysteadError, Unaut
 from keystead.core.keys.decide import Operation
 from keystead.core.secret import SecretKey
 from keystead.core.settings import LIMITS, Settings
-from keystead.services import tenants
 from keystead.settings import parse_setting
+from support.world import signed_in
 
 if TYPE_CHECKING:
     from attacks.conftest import Scene
@@ -77,7 +77,7 @@ def test_the_operator_redeems_no_claim_of_a_person_silently_R_010(scene: Scene) 
     made = operator(scene).call("tenant.create", t.CreateTenant(name="New", domain="new.example", geo=["EUR"]))
     process = scene.world.process("claims", dev=False)
     token = process.client(NOBODY).call("user.claim", t.ClaimToken(claim_token=made.claim_token, upn="first@new.example")).token
-    admin = process.client(tenants.authenticate(process.services, token))
+    admin = process.client(signed_in(process.services, token))
     log = admin.call("audit.search", w.SearchAudit())
     assert "first@new.example" in {one.object_id for one in log}
     with pytest.raises(Unauthenticated):

@@ -18,8 +18,10 @@ from keystead.api.routes import BY_NAME, ROUTES, Body, Route, Scope
 from keystead.api.types import mailboxes as m
 from keystead.core.access.principal import NOBODY, PROVIDER_ROLES, TENANT_ROLES, Principal, Role
 from keystead.core.access.roles import ALLOWED, ANYBODY, CONTENT
+from keystead.core.access.tokens import TokenKind
 from keystead.core.errors import Forbidden, KeysteadError, NotFound, PreconditionFailed, Unauthenticated
 from keystead.ports.tx import AuditQuery
+from keystead.services.tokens import issue
 from support.world import OPERATOR, World
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 TENANT_ROUTES = [route for route in ROUTES if route.scope is Scope.TENANT]
 PROVIDER_ROUTES = [route for route in ROUTES if route.scope is Scope.PROVIDER]
-OPEN_TO_ALL_PEOPLE = {"tenant.show", "vault.list", "vault.show", "vault.deleted"}
-"""What any person of a tenant may see of it: that it is there, and which key vaults it has."""
+OPEN_TO_ALL_PEOPLE = {"tenant.show", "vault.list", "vault.show", "vault.deleted", "token.list"}
+"""What any person of a tenant may see of it: that it is there, which key vaults it has, and the person's own tokens."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     alice = contoso.mailbox("alice", messages=1)
     contoso.mailbox("bob", messages=1)
     job = contoso.assign(policy, alice, wait=False)
+    with world.services.db.write() as tx:
+        token = issue(world.services, tx, TokenKind.SIGN_IN, alice.upn, contoso.id)
     names = {
         "upn": alice.upn,
         "item": alice.items()[0].id,
@@ -137,6 +141,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         "position": 1,
         "ordinal": 1,
         "folder": "Inbox",
+        "scopes": ["mailbox.*"],
+        "token": token.token.id,
+        "issuer": "https://login.example",
+        "audience": "keystead",
+        "tenant": contoso.id,
     }
     yield Scene(world, contoso, fabrikam, names)
     world.close()
@@ -232,7 +241,7 @@ def test_every_row_has_its_roles_and_every_entry_its_row() -> None:
 
 def test_only_public_rows_are_open_to_anybody() -> None:
     anybody = {route.name for route in ROUTES if ALLOWED[route.name] is ANYBODY}
-    assert anybody == {"user.claim", "dev.clock.advance", "dev.fault"}
+    assert anybody == {"user.claim", "token.exchange", "token.renew", "signing-key.publish", "dev.clock.advance", "dev.fault"}
     assert all(BY_NAME[name].scope is not Scope.TENANT for name in anybody)
 
 

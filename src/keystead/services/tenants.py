@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keystead.api.types.base import utc
 from keystead.api.types.tenants import Done, OnboardingView, TenantView, TokenView, UserView
-from keystead.core.access.principal import NOBODY, Principal, Role
-from keystead.core.errors import ChecksFailed, Conflict, FailedCheck, InvalidRequest, NotFound, PreconditionFailed, Unauthenticated
+from keystead.core.access.principal import Principal, Role
+from keystead.core.access.tokens import TokenKind
+from keystead.core.errors import (
+    ChecksFailed,
+    Conflict,
+    FailedCheck,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    Unauthenticated,
+)
 from keystead.core.ids import display_name, domain_name, geo_code, new_id, user_principal_name
 from keystead.core.policies.checks import REFUSED_SUBSCRIPTIONS
 from keystead.core.policies.policy import CopyRole, Policy, PolicyVersion, Workload
 from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
 from keystead.ports.keystore import Compartment
-from keystead.ports.tx import Token
 from keystead.ports.vaults import SubscriptionFacts, VaultFailure
 from keystead.services.auditing import record
 from keystead.services.keyring import raise_for
+from keystead.services.sign_in import attempted, digest_of
+from keystead.services.tokens import issue
 
 if TYPE_CHECKING:
     from keystead.api.call import Call
@@ -27,8 +36,6 @@ if TYPE_CHECKING:
     from keystead.api.types.base import Empty
     from keystead.ports.tx import Tx
     from keystead.services.context import Services
-
-TOKEN_PREFIX = "ks_"  # noqa: S105 - a prefix that secret scanners can look for, not a secret
 
 
 def create_tenant(services: Services, call: Call, request: t.CreateTenant) -> TenantView:
@@ -66,12 +73,10 @@ def create_tenant(services: Services, call: Call, request: t.CreateTenant) -> Te
     services.keystore.create(Compartment.PROVIDER, policy.id)
     services.checkpoint("tenant: provider key made")
     copy = services.keyring.wrap_stored(policy, policy.version_id, CopyRole.PROVIDER, policy.id, key)
-    claim = None if call.principal.dev else _new_token(services)
     with services.db.write() as tx:
         tx.tenants.insert(tenant)
         tx.policies.insert(policy, PolicyVersion(policy.version_id, policy.id, 1, now, "created"), [copy])
-        if claim is not None:
-            tx.tenants.insert_token(Token(_digest(claim), "", tenant.id, claim=True, expires=now + services.settings.claim_token_lifetime))
+        claim = _issue_claim(services, tx, call, "", tenant.id)
         _record_for(services, tx, call, tenant.id, tenant.id, (("Name", tenant.name), ("Domain", tenant.domain), ("Geo", ",".join(geos))))
     return _tenant_view(tenant, [], claim)
 
@@ -170,13 +175,16 @@ def add_user(services: Services, call: Call, request: t.AddUser) -> UserView:
         person = tx.tenants.person(upn)
         claim = None
         if person is not None and person.tenant_id == call.tenant_id:
+            _refuse_program(call, f"change the roles of {upn}")
             if Role.GLOBAL_ADMIN not in roles:
                 _require_another_admin(tx, call.tenant_id, upn)
             tx.tenants.set_roles(call.tenant_id, upn, roles)
         else:
+            if roles != {Role.USER}:
+                _refuse_program(call, "give other roles than user")
             person = Person(new_id(services.random), call.tenant_id, upn, roles, now)
             tx.tenants.insert_person(person)
-            claim = _issue_claim(services, tx, call, upn)
+            claim = _issue_claim(services, tx, call, upn, call.tenant_id)
         record(services, tx, call, upn, (("Upn", upn), ("Roles", ",".join(sorted(roles)))))
     return UserView(id=person.id, upn=upn, roles=sorted(roles), created=utc(person.created), claim_token=claim)
 
@@ -204,14 +212,15 @@ def claim(services: Services, call: Call, request: t.ClaimToken) -> TokenView:
 
     The token of a new tenant has no name on it yet: its holder becomes the tenant's first global administrator.
     """
-    digest, upn, now = _digest(request.claim_token), user_principal_name(request.upn), services.clock.now()
-    with services.db.write() as tx:
-        held = tx.tenants.token(digest)
-        if held is None or not held.claim or held.expires <= now or held.tenant_id is None or held.upn not in {"", upn}:
+    upn, now = user_principal_name(request.upn), services.clock.now()
+    with attempted(services, call.client_ip, request.claim_token), services.db.write() as tx:
+        found = tx.sign_in.by_digest(digest_of(request.claim_token))
+        held = found[0] if found else None
+        if held is None or held.kind is not TokenKind.CLAIM or held.expires <= now or held.tenant_id is None or held.upn not in {"", upn}:
             raise Unauthenticated(
                 "claim_token_invalid",
                 "the claim token is not good: unknown, used, expired, or for somebody else",
-                "ask who gave it for a new one",
+                "ask who gave it for a new one: keystead user reissue-claim, keystead tenant reissue-claim",
             )
         _require_own_domain(tx, held.tenant_id, upn)
         person = tx.tenants.person(upn)
@@ -221,29 +230,53 @@ def claim(services: Services, call: Call, request: t.ClaimToken) -> TokenView:
             tx.tenants.insert_person(Person(new_id(services.random), held.tenant_id, upn, frozenset({Role.GLOBAL_ADMIN}), now))
         elif not held.upn:
             tx.tenants.set_roles(held.tenant_id, upn, frozenset({Role.GLOBAL_ADMIN}))
-        tx.tenants.remove_token(digest)
-        token = issue_token(services, tx, upn, held.tenant_id)
-        _record_for(services, tx, call, held.tenant_id, upn, (("Upn", upn),))
-    return TokenView(upn=upn, token=token, expires=utc(now + services.settings.token_lifetime))
+        tx.sign_in.remove(held.id)
+        issued = issue(services, tx, TokenKind.SIGN_IN, upn, held.tenant_id)
+        _record_for(services, tx, call, held.tenant_id, upn, (("Upn", upn), ("Token", issued.token.id)))
+    return issued.view()
 
 
-def issue_token(services: Services, tx: Tx, upn: str, tenant_id: str | None) -> str:
-    """A token for calls; only its hash is stored."""
-    token = _new_token(services)
-    tx.tenants.insert_token(
-        Token(_digest(token), upn, tenant_id, claim=False, expires=services.clock.now() + services.settings.token_lifetime)
-    )
-    return token
+def reissue_claim(services: Services, call: Call, request: t.ReissueClaim) -> UserView:
+    """A fresh claim token for a person of the tenant who has no token that is still good; the one given before is void.
+
+    Whoever can sign in is refused: an administrator who could make a token in the name of somebody who is there could read their mail.
+    """
+    upn = user_principal_name(request.upn)
+    with services.db.write() as tx:
+        person = tx.tenants.person(upn)
+        if person is None or person.tenant_id != call.tenant_id:
+            raise NotFound("user_not_found", f"the tenant has no person {upn}", "keystead user list shows them")
+        good = [
+            one
+            for one in tx.sign_in.page(call.tenant_id, upn=upn)
+            if one.kind is not TokenKind.CLAIM and one.expires > services.clock.now()
+        ]
+        if good:
+            raise PreconditionFailed(
+                "user_has_claimed",
+                f"{upn} has a token that is still good",
+                "keystead token renew makes the person a fresh one; keystead token revoke ends one that was lost",
+            )
+        claim = _issue_claim(services, tx, call, upn, call.tenant_id)
+        record(services, tx, call, upn, (("Upn", upn),))
+    return UserView(id=person.id, upn=upn, roles=sorted(person.roles), created=utc(person.created), claim_token=claim)
 
 
-def authenticate(services: Services, token: str) -> Principal:
-    """Who a token is; NOBODY for a token that is not good. Tokens are 256 random bits, so looking up their hash tells nothing by its time."""
-    with services.db.read() as tx:
-        held = tx.tenants.token(_digest(token))
-        if held is None or held.claim or held.expires <= services.clock.now():
-            return NOBODY
-        person = tx.tenants.person(held.upn)
-    return NOBODY if person is None else Principal(person.upn, person.tenant_id, person.roles, dev=services.dev is not None)
+def reissue_tenant_claim(services: Services, call: Call, request: t.ReissueTenantClaim) -> TenantView:
+    """A fresh claim token for a tenant's first administrator, as long as nobody has come in; the one given before is void."""
+    with services.db.write() as tx:
+        tenant = tx.tenants.find(request.tenant)
+        if tenant is None:
+            raise NotFound("tenant_not_found", f"there is no tenant {request.tenant}", "keystead tenant list shows them")
+        if tx.tenants.people(tenant.id):
+            raise PreconditionFailed(
+                "tenant_claimed",
+                f"the tenant {tenant.name} has people, who alone bring in others",
+                "an administrator of the tenant runs keystead user add or keystead user reissue-claim",
+            )
+        claim = _issue_claim(services, tx, call, "", tenant.id)
+        _record_for(services, tx, call, tenant.id, tenant.id, (("Name", tenant.name),))
+        return _tenant_view(tenant, _onboarded(tx, tenant), claim)
 
 
 def impersonate(services: Services, upn: str) -> Principal:
@@ -265,8 +298,7 @@ def make_operator(services: Services, upn: str) -> tuple[Person, str]:
     person = Person(new_id(services.random), None, user_principal_name(upn), frozenset({Role.OPERATOR}), services.clock.now())
     with services.db.write() as tx:
         tx.tenants.insert_person(person)
-        token = issue_token(services, tx, person.upn, None)
-    return person, token
+        return person, issue(services, tx, TokenKind.SIGN_IN, person.upn, None).secret
 
 
 def ensure_person(services: Services, tx: Tx, call: Call, upn: str) -> str | None:
@@ -276,17 +308,28 @@ def ensure_person(services: Services, tx: Tx, call: Call, upn: str) -> str | Non
     if person is not None and person.tenant_id == call.tenant_id:
         return None
     tx.tenants.insert_person(Person(new_id(services.random), call.tenant_id, upn, frozenset({Role.USER}), services.clock.now()))
-    return _issue_claim(services, tx, call, upn)
+    return _issue_claim(services, tx, call, upn, call.tenant_id)
 
 
-def _issue_claim(services: Services, tx: Tx, call: Call, upn: str) -> str | None:
-    if services.dev is not None:
+def _issue_claim(services: Services, tx: Tx, call: Call, upn: str, tenant_id: str) -> str | None:
+    """A claim token in place of those given to that name before; none in dev homes, where everybody may be anybody.
+
+    A program gets none either: a claim token can do more than the program's own. A person makes it, with `reissue-claim`.
+    """
+    if services.dev is not None or call.principal.scopes is not None:
         return None
-    token = _new_token(services)
-    tx.tenants.insert_token(
-        Token(_digest(token), upn, call.tenant_id, claim=True, expires=services.clock.now() + services.settings.claim_token_lifetime)
-    )
-    return token
+    tx.sign_in.remove_claims(tenant_id, upn)
+    return issue(services, tx, TokenKind.CLAIM, upn, tenant_id).secret
+
+
+def _refuse_program(call: Call, what: str) -> None:
+    """A program that could give roles could give its own maker more, and so itself.
+
+    Raises:
+        Forbidden: the caller came with a token that has scopes.
+    """
+    if call.principal.scopes is not None:
+        raise Forbidden("program_cannot_give_roles", f"a program cannot {what}", "a global administrator does it, signed in as a person")
 
 
 def _require_another_admin(tx: Tx, tenant_id: str, upn: str) -> None:
@@ -330,11 +373,3 @@ def _tenant_view(tenant: Tenant, onboarded: list[str], claim: str | None = None)
 
 def _onboarded(tx: Tx, tenant: Tenant) -> list[str]:
     return [workload for workload in ("mail",) if tx.tenants.onboarding(tenant.id, workload)]
-
-
-def _new_token(services: Services) -> str:
-    return TOKEN_PREFIX + base64.urlsafe_b64encode(services.random(32)).decode().rstrip("=")
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

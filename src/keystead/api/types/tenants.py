@@ -88,7 +88,20 @@ class ClaimToken(Request, frozen=True):
     upn: str
 
 
+class ReissueClaim(Request, frozen=True):
+    upn: str
+
+
+class ReissueTenantClaim(Request, frozen=True):
+    """`tenant`: name, domain or id."""
+
+    tenant: str
+
+
 class TokenView(Response, frozen=True):
+    """A token, shown this once."""
+
+    id: str
     upn: str
     token: str
     expires: datetime
