@@ -193,7 +193,7 @@ class Exchange:
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         """Answer in the store's place."""
-        self.status, self.body, self.headers = status, body, {"Content-Length": str(len(body)), **headers}
+        self.status, self.body, self.headers = status, body, {"Content-Length": str(len(body)), "Date": formatdate(usegmt=True), **headers}
 
 
 def lose_answer(exchange: Exchange) -> None:
@@ -248,9 +248,10 @@ def other_range(exchange: Exchange) -> None:
 
 
 def whole_object(exchange: Exchange) -> None:
-    """The range is ignored."""
-    del exchange.request_headers["range"]
+    """The answer says nothing of a range, as if it had been ignored."""
     exchange.forward()
+    exchange.status = 200
+    del exchange.headers["Content-Range"]
 
 
 def flip_bytes(exchange: Exchange) -> None:
