@@ -1,8 +1,6 @@
 """`keystead worker`."""
 
-import signal
-import threading
-from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -12,33 +10,21 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
-def worker(context: typer.Context) -> None:
+def worker(
+    context: typer.Context,
+    concurrency: Annotated[int, typer.Option(metavar="N", min=0, max=256, help="Jobs at once; 0 for as many as are configured.")] = 0,
+) -> None:
     """Run jobs, and once a minute the upkeep of service and key vault, until interrupted (Ctrl-C, or SIGTERM).
 
-    Any number of workers may run on one home. A worker that is killed loses at most one slice of work; the next one goes on with it.
+    Any number of workers may run on one home, and in a fleet on any number of machines. A worker that is killed loses at most one slice of
+    work; another goes on with it. When told to stop, a worker gives its jobs back after the slice that runs; a second signal ends it at once.
     """
-    app = this(context)
-    home_path = app.options.home_path
-    app.plan("worker", {"home": str(home_path)})
-    from keystead.services.jobs.runner import run_until_stopped
-    from keystead.vault.retention import purge_expired
-    from keystead.wiring import open_home
+    current = this(context)
+    home = current.options.home_path
+    current.plan("worker", {"home": str(home), "concurrency": concurrency})
+    from keystead.working import run_worker
 
-    stopped = threading.Event()
+    def announced(jobs: int) -> None:
+        current.say(f"working in {home}, {jobs} jobs at once; stop with Ctrl-C")
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    home = open_home(home_path)
-
-    def upkeep() -> None:
-        purge_expired(home.vault)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        app.say(f"working in {home_path}; stop with Ctrl-C")
-        run_until_stopped(home.services, stopped, upkeep)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        home.close()
+    run_worker(home, concurrency=concurrency, announced=announced)
