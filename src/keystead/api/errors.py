@@ -53,6 +53,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
+EXIT_INTEGRITY = 6
 
 
 def status_of(error: KeysteadError) -> tuple[int, int]:

@@ -47,3 +47,27 @@ def import_home(
 
     with percent_bar("importing") as update:
         app.show(import_home(path, source, on_progress=lambda done, total: update(100 * done / total)))
+
+
+@app.command("verify")
+def verify_home(context: typer.Context) -> None:
+    """Read every item of every mailbox and check that it is what came in; exit code 6 when something is not.
+
+    After a restore: before anybody is let in. It opens what the service itself may open, shows nothing of it, and changes nothing.
+    """
+    app = this(context)
+    path = app.options.home_path
+    app.plan("home.verify", {"home": str(path)})
+    from keystead.api.errors import EXIT_INTEGRITY
+    from keystead.services.verification import verify
+    from keystead.wiring import open_home
+
+    home = open_home(path)
+    try:
+        with percent_bar("reading") as update:
+            result = verify(home.services, lambda done, total: update(100 * done / total))
+    finally:
+        home.close()
+    app.show(result)
+    if result.problems:
+        raise typer.Exit(EXIT_INTEGRITY)
