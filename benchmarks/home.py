@@ -28,7 +28,7 @@ _VAULTS = (("bench-vault-1", "bench-s1", "westeurope"), ("bench-vault-2", "bench
 
 @contextmanager
 def bench_home(path: Path) -> Iterator[Home]:
-    """Make the home and open it until the block ends."""
+    """Make the home, or in a folder with a keystead.toml the member of a fleet, and open it until the block ends."""
     gc.set_threshold(GC_THRESHOLD)  # as the program itself runs
     create_home(path, dev=True, operator="operator@provider.example")
     home = open_home(path, {})

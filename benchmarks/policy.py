@@ -33,8 +33,8 @@ def measure(place: Path, plan: Plan) -> list[Figure]:
     with homes.bench_home(place / "few") as small, homes.bench_home(place / "many") as large:
         _fill(small, FEW)
         _fill(large, many)
-        found = interleaved({"few": lambda: _refresh(small), "many": lambda: _refresh(large)}, max(plan.runs, 15))
-        rates = [_rewrap(large, number, many) for number in range(plan.runs)]
+        found = interleaved({"few": lambda: refresh(small), "many": lambda: refresh(large)}, max(plan.runs, 15))
+        rates = [rewrap(large, number, many) for number in range(plan.runs)]
     few, lots = spread(f"with {FEW} mailboxes", found["few"]), spread("keystead", found["many"])
     ratio = share(lots, few)
     rewrap = spread("keystead", rates)
@@ -90,7 +90,7 @@ def _fill(home: Home, count: int) -> None:
                 tx.mailboxes.insert(mailbox, MailboxKey(mailbox.id, 1, opened.new_mailbox_key(mailbox.id, 1, os.urandom)))
 
 
-def _refresh(home: Home) -> float:
+def refresh(home: Home) -> float:
     """Milliseconds of one refresh beyond those in which a vault was being asked."""
     client = homes.admin(home)
     with _VaultTime(home) as asked:
@@ -135,7 +135,7 @@ class _VaultTime:
         return watched
 
 
-def _rewrap(home: Home, number: int, count: int) -> float:
+def rewrap(home: Home, number: int, count: int) -> float:
     """Assign the other policy to all, and run the job that re-wraps; the moves it begins are left. Mailboxes a second."""
     asked: m.AssignmentView = homes.admin(home).call("mailbox.assign", m.AssignPolicy(policy=homes.POLICIES[1 - number % 2], all=True))
     assert asked.mailboxes == count
