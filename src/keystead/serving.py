@@ -28,10 +28,11 @@ from keystead.core.errors import NotFound, Unauthenticated
 from keystead.frontends.http.answers import Document
 from keystead.frontends.http.app import Parts
 from keystead.frontends.http.credentials import is_loopback
+from keystead.frontends.http.figures import forget_process, shared_figures
 from keystead.frontends.http.server import UNIX, bind, serve, tls_context
+from keystead.frontends.logs import start_log
 from keystead.ports.keystore import Compartment
 from keystead.services.jobs.runner import run_until_stopped
-from keystead.vault.retention import purge_expired
 from keystead.wiring import describe_home, open_home
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keystead.core.configuration import ServerConfig
+    from keystead.frontends.http.app import Observer
     from keystead.frontends.http.credentials import Credentials
+    from keystead.frontends.logs import RequestLog
     from keystead.wiring import Home
 
 SECRET_BYTES = 32
@@ -64,6 +67,7 @@ def run_servers(path: Path, *, listen: str, processes: int, ready_file: Path | N
         KeysteadError: the home or the address cannot be used.
     """
     file, written = describe_home(path)
+    requests = start_log(written.configuration.log)
     config = written.configuration.server
     config = _resolved(path, replace(config, listen=listen or config.listen))
     tls_context(config)  # refused before anything listens
@@ -71,9 +75,10 @@ def run_servers(path: Path, *, listen: str, processes: int, ready_file: Path | N
     try:
         with _Shown(path, url, config, dev=file.dev, ready_file=ready_file, announced=announced) as shown:
             if processes == 1:
-                _serve(open_home(path), config, listening, shown.secret, shown.started)
+                _serve(open_home(path), config, listening, shown.secret, requests, shown.started)
             else:
-                _Supervisor(path, config, listening, shown, processes).run()
+                with shared_figures(path / "run") as folder:
+                    _Supervisor(path, config, listening, shown, processes, requests, folder).run()
     finally:
         listening.close()
         if config.listen.startswith(UNIX):
@@ -94,7 +99,13 @@ def _resolved(path: Path, config: ServerConfig) -> ServerConfig:
 
 
 def _serve(
-    home: Home, config: ServerConfig, listening: socket.socket, secret: str, on_start: Callable[[], object], watch: int | None = None
+    home: Home,
+    config: ServerConfig,
+    listening: socket.socket,
+    secret: str,
+    requests: RequestLog,
+    on_start: Callable[[], object],
+    watch: int | None = None,
 ) -> None:
     """Calls and jobs of one process, until it is told to stop; closes the home.
 
@@ -103,12 +114,13 @@ def _serve(
         config: limits.
         listening: bound.
         secret: of run/server.secret.
+        requests: writes a line for each call.
         on_start: called when calls are taken.
         watch: a pipe whose other end the supervisor holds: when that closes, this process stops.
     """
     stopped = threading.Event()
     jobs = [
-        threading.Thread(target=run_until_stopped, args=(home.services, stopped, lambda: _upkeep(home)), name=f"jobs-{number}", daemon=True)
+        threading.Thread(target=run_until_stopped, args=(home.services, stopped), name=f"jobs-{number}", daemon=True)
         for number in range(config.jobs)
     ]
 
@@ -119,7 +131,7 @@ def _serve(
 
     try:
         serve(
-            server_parts(home, config, secret),
+            server_parts(home, config, secret, requests),
             [listening],
             on_start=started,
             on_stop=stopped.set,
@@ -134,10 +146,6 @@ def _serve(
         home.close()
 
 
-def _upkeep(home: Home) -> None:
-    purge_expired(home.vault)
-
-
 def _watch(watch: int, stop: Callable[[], None]) -> None:
     import asyncio  # noqa: PLC0415 - only processes below a supervisor get here
 
@@ -150,20 +158,28 @@ def _watch(watch: int, stop: Callable[[], None]) -> None:
     loop.add_reader(watch, closed)
 
 
-def server_parts(home: Home, config: ServerConfig, secret: str = "") -> Parts:
+def server_parts(home: Home, config: ServerConfig, secret: str = "", *observers: Observer) -> Parts:
     """What the HTTP application of a home is made of.
 
     Args:
         home: opened.
         config: limits.
         secret: of run/server.secret; empty where there is none.
+        observers: told of each call, beside the figures.
     """
+    from keystead.frontends.http.metrics import Metrics  # noqa: PLC0415 - when it is loaded it must be known whether figures are shared
+
+    def who(shown: Credentials) -> Principal:
+        return authenticate(home, secret, shown)
+
+    metrics = Metrics(home.services, who)
     return Parts(
         dispatcher=home.dispatcher,
-        authenticate=lambda shown: authenticate(home, secret, shown),
+        authenticate=who,
         random=os.urandom,
         checks=_checks(home),
-        pages={"/openapi.json": lambda _shown: Document(JSON, openapi_document())},
+        pages={"/openapi.json": lambda _shown: Document(JSON, openapi_document()), "/metrics": metrics.page},
+        observers=(metrics, *observers),
         config=config,
     )
 
@@ -279,6 +295,8 @@ class _Supervisor:
     listening: socket.socket
     shown: _Shown
     count: int
+    requests: RequestLog
+    figures: Path
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, and until all processes have ended."""
@@ -304,6 +322,7 @@ class _Supervisor:
             while children:
                 child, _status = os.wait()
                 children.discard(child)
+                forget_process(self.figures, child)
                 if not stopped.is_set() and not stopped.wait(RESTART_PAUSE):
                     children.add(self._start(alive, held, None))
         finally:
@@ -328,7 +347,7 @@ class _Supervisor:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             started = bool if ready is None else lambda: os.close(ready)
-            _serve(open_home(self.path), self.config, self.listening, self.shown.secret, started, alive)
+            _serve(open_home(self.path), self.config, self.listening, self.shown.secret, self.requests, started, alive)
             code = 0
         finally:
             os._exit(code)

@@ -119,8 +119,8 @@ def test_a_worker_runs_what_is_due_makes_the_upkeep_once_a_minute_and_stops_when
         if len(upkeep) == 2:
             stopped.set()
 
-    worker = world.process("worker", checkpoint=at)
-    run_until_stopped(worker.services, stopped, every_minute)
+    worker = world.process("worker", checkpoint=at, upkeep=every_minute)
+    run_until_stopped(worker.services, stopped)
     run_due(world.services)
     assert box.statistics().is_encrypted
     assert len(upkeep) == 2

@@ -78,12 +78,10 @@ def postgresql_engine(config: DatabaseConfig, folder: Path) -> Engine:
     Raises:
         InvalidRequest: `configuration_invalid`: the address is none, or holds a password.
     """
-    parameters = connection_parameters(config.url)
-    secret = folder / config.password_file if config.password_file else None
+    connection_parameters(config.url)  # refused now, and not at the first call
 
     def opened() -> Raw:
-        password = {} if secret is None else {"password": _password(secret)}
-        connection: Raw = psycopg.connect(**{**parameters, **password}, autocommit=True)
+        connection: Raw = psycopg.connect(**login(config, folder), autocommit=True)
         connection.prepared_max = _PREPARED
         return connection
 
@@ -98,6 +96,17 @@ def postgresql_engine(config: DatabaseConfig, folder: Path) -> Engine:
         use_native_hstore=False,
         hide_parameters=True,
     )
+
+
+def login(config: DatabaseConfig, folder: Path) -> dict[str, Any]:
+    """What the driver is told, with the password as it is now.
+
+    Raises:
+        InvalidRequest: `configuration_invalid`: see `connection_parameters`.
+        Unavailable: the password file cannot be read.
+    """
+    password = {"password": _password(folder / config.password_file)} if config.password_file else {}
+    return {**connection_parameters(config.url), **password}
 
 
 def connection_parameters(url: str) -> dict[str, Any]:
