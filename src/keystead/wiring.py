@@ -14,8 +14,12 @@ not needed, and any number of machines may have such a directory, with the same 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import socket
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import msgspec
@@ -24,8 +28,11 @@ from keystead import __version__
 from keystead.adapters.clock import DevClock, SystemClock
 from keystead.adapters.files import remove_durably, write_durably
 from keystead.adapters.keystores.sql import open_keystore
+from keystead.adapters.notify.ledger import FileLedger
+from keystead.adapters.notify.open import open_hooks
 from keystead.adapters.objects.folder import FolderObjects
 from keystead.adapters.sql.engine import open_engine
+from keystead.adapters.sql.rows_work import SqlJobRows
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.adapters.sql.vault_store import SqlVaultStore
 from keystead.adapters.vaults.embedded import EmbeddedVaults
@@ -35,27 +42,41 @@ from keystead.api.routes import Side
 from keystead.client.client import Client
 from keystead.client.local import LocalTransport
 from keystead.core.access.principal import NOBODY, Principal, Role
-from keystead.core.alerts import Alert, AlertKind
-from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
+from keystead.core.access.tokens import TokenKind
+from keystead.core.alerts import AlertKind, Condition
+from keystead.core.configuration import Runner
+from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound, Unavailable
 from keystead.core.ids import new_id
 from keystead.core.secret import KEY_BYTES, SecretKey
+from keystead.ports.issuers import Issuers, NoIssuers
 from keystead.services import tenants
+from keystead.services.alerting import INSTALLATION, KEY_STORE, raise_alert
 from keystead.services.auditing import LogAndDirectory
-from keystead.services.context import DevHome, HomeFacts, Services
+from keystead.services.context import Basics, DevHome, HomeFacts, Services
 from keystead.services.keyring import Keyring
+from keystead.services.sign_in import sign_in
+from keystead.services.tally import Tally
+from keystead.services.tokens import issue
+from keystead.services.unwritten import CountingDatabase
 from keystead.settings import FILE, parse_setting, read_settings, read_written, shown
+from keystead.vault.retention import purge_expired
 from keystead.vault.services import VaultServices, open_vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
-    from keystead.core.configuration import Configuration
+    from sqlalchemy import Connection, Engine
+
+    from keystead.core.configuration import Configuration, SignInConfig
+    from keystead.core.settings import Settings
     from keystead.ports.clock import Clock
+    from keystead.ports.objects import ObjectStore
     from keystead.ports.vaults import Vaults
     from keystead.settings import Written
 
 FORMAT = 1
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Another one each time the machine starts."""
 
 
 class HomeFile(msgspec.Struct, frozen=True):
@@ -106,8 +127,8 @@ class Home:
         return lambda: Principal(self.file.operator, None, frozenset({Role.OPERATOR}), dev=True)
 
     def as_token(self, token: str) -> Callable[[], Principal]:
-        """Call as whoever a token names."""
-        return lambda: tenants.authenticate(self.services, token)
+        """Call as whoever a token names, by the time of each call."""
+        return lambda: sign_in(self.services, token, "")
 
 
 def create_home(path: Path, *, dev: bool, operator: str, token_file: Path | None = None) -> dict[str, object]:
@@ -150,7 +171,7 @@ def create_home(path: Path, *, dev: bool, operator: str, token_file: Path | None
             person, token = tenants.make_operator(home.services, file.operator)
         else:
             with home.services.db.write() as tx:
-                token = tenants.issue_token(home.services, tx, person.upn, None)
+                token = issue(home.services, tx, TokenKind.SIGN_IN, person.upn, None).secret
     finally:
         home.close()
     write_durably(token_file, token.encode())
@@ -221,9 +242,10 @@ _DATABASES = ("keystead", "keys", "vault")
 def _open(path: Path, file: HomeFile, written: Written) -> Home:
     configuration = written.configuration
     clock: Clock = DevClock(path / "run" / "clock") if file.dev else SystemClock()
-    places = (configuration.database, configuration.keystore.database, configuration.vault.database)
-    engines = {name: open_engine(place, path / f"{name}.db", path) for name, place in zip(_DATABASES, places, strict=True)}
-    db = SqlDatabase(engines["keystead"])
+    engines = _engines(path, configuration)
+    tally = Tally()
+    unwritten = FileLedger(path / "run" / "unwritten")
+    db = CountingDatabase(SqlDatabase(engines["keystead"], _job_rows(configuration)), unwritten, clock, tally)
     with db.read() as tx:
         stored = tx.settings.all()
     settings, sources = read_settings(written, stored)
@@ -231,9 +253,11 @@ def _open(path: Path, file: HomeFile, written: Written) -> Home:
         keystore = open_keystore(
             engines["keys"], path / configuration.keystore.seals, _seal(path / configuration.keystore.master_file), clock, os.urandom
         )
-    except IntegrityFailure as error:
-        with db.write() as tx:  # R-153: the store was opened with a seal that is not its own, or by somebody who changed it
-            tx.alerts.raise_alert(Alert("", AlertKind.KEY_STORE, "keystore", clock.now(), None, error.code))
+    except (IntegrityFailure, Unavailable) as error:
+        # R-153: opened with a seal that is not its own is an attempt; anything else means that it is gone or damaged.
+        kind = AlertKind.KEY_STORE if error.code == "keystore_seal_refused" else AlertKind.KEY_STORE_UNREADABLE
+        with db.write() as tx:
+            raise_alert(Basics(clock, os.urandom, settings), tx, Condition(INSTALLATION, kind, KEY_STORE, error.code))
         raise
     vault = open_vault(SqlVaultStore(engines["vault"]), _seal(path / configuration.vault.seal_file), clock, os.urandom)
     vaults: Vaults = EmbeddedVaults(vault)
@@ -244,7 +268,7 @@ def _open(path: Path, file: HomeFile, written: Written) -> Home:
         vaults = FaultyVaults(vaults, faults, clock, settings.vault_timeout)
         dev = DevHome(clock.advance, lambda name, kind: set_fault(faults, name, kind))
     presence = Presence(path / "run")
-    keyring = Keyring(db, keystore, vaults, clock, os.urandom, settings, presence.owner)
+    keyring = Keyring(db, keystore, vaults, clock, os.urandom, settings, presence.owner, tally)
     services = Services(
         db=db,
         keystore=keystore,
@@ -256,8 +280,13 @@ def _open(path: Path, file: HomeFile, written: Written) -> Home:
         keyring=keyring,
         owner=presence.owner,
         alive=presence.alive,
-        home=HomeFacts(str(path), file.dev, __version__, {**written.sources, **sources}, parse_setting, tuple(shown(configuration))),
+        home=HomeFacts(str(path), file.dev, __version__, {**written.sources, **sources}, parse_setting, tuple(shown(configuration)), configuration.sign_in.issuer),
         dev=dev,
+        upkeep=lambda: purge_expired(vault),
+        hooks=open_hooks(configuration, path),
+        unwritten=unwritten,
+        issuers=_issuers(configuration.sign_in, settings, clock),
+        tally=tally,
     )
     dispatcher = Dispatcher({Side.SERVICE: services, Side.VAULT: vault}, LogAndDirectory(services), os.urandom)
 
@@ -268,6 +297,100 @@ def _open(path: Path, file: HomeFile, written: Written) -> Home:
         presence.close()
 
     return Home(path, file, configuration, services, vault, dispatcher, close)
+
+
+def _job_rows(configuration: Configuration) -> Callable[[Connection], SqlJobRows]:
+    """How jobs are kept: in a fleet whose runner is Procrastinate, rows that ring.
+
+    Raises:
+        InvalidRequest: `configuration_invalid`: there is no PostgreSQL to ring.
+    """
+    if configuration.worker.runner is Runner.INLINE:
+        return SqlJobRows
+    if not configuration.fleet:
+        raise InvalidRequest(
+            "configuration_invalid",
+            "the runner procrastinate needs a database on PostgreSQL",
+            "name one as `url` of [database] in keystead.toml, or leave `runner` of [worker] out",
+        )
+    from keystead.adapters.jobs.rings import RingingJobRows  # noqa: PLC0415 - a home does without
+
+    return RingingJobRows
+
+
+def _issuers(config: SignInConfig, settings: Settings, clock: Clock) -> Issuers:
+    """Who asks the sign-in providers of tenants. The HTTP library is loaded where an issuer is allowed at all."""
+    if not config.issuers:
+        return NoIssuers()
+    from keystead.adapters.oidc import HttpIssuers  # noqa: PLC0415 - as said
+
+    return HttpIssuers(config, settings, clock)
+
+
+def _engines(path: Path, configuration: Configuration) -> dict[str, Engine]:
+    """The three databases, by family."""
+    return {
+        "keystead": open_engine(configuration.database, path / "keystead.db", path),
+        "keys": open_engine(configuration.keystore.database, path / "keys.db", path),
+        "vault": open_engine(configuration.vault.database, path / "vault.db", path),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The bare stores of an installation, for moving it: nothing is opened with a key, and no schema is asked for.
+
+    Attributes:
+        engines: by family: keystead, keys, vault.
+        seals: folder of the epoch keys.
+    """
+
+    file: HomeFile
+    configuration: Configuration
+    engines: Mapping[str, Engine]
+    objects: ObjectStore
+    seals: Path
+    clock: Clock
+
+
+@contextmanager
+def open_stores(path: Path, environment: Mapping[str, str] | None = None, new: HomeFile | None = None) -> Iterator[Stores]:
+    """The stores of an installation.
+
+    Args:
+        path: the home, or a member of a fleet.
+        environment: in place of the process's own.
+        new: make the stores of a home that is not one yet; what its home.json will say.
+
+    Raises:
+        NotFound: there is no home.
+        Conflict: there is a home already, and a new one was asked for.
+    """
+    written = read_written(path, os.environ if environment is None else environment)
+    configuration = written.configuration
+    if configuration.fleet:
+        file = _member_file(configuration)
+    elif new is None:
+        file = _home_file(path)
+    elif (path / "home.json").exists():
+        raise Conflict("home_exists", f"{path} is a home already", "choose another --home")
+    else:
+        file = new
+    for name in (configuration.keystore.seals, "objects", "run"):
+        (path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    engines = _engines(path, configuration)
+    try:
+        yield Stores(
+            file,
+            configuration,
+            engines,
+            FolderObjects(path / "objects"),
+            path / configuration.keystore.seals,
+            DevClock(path / "run" / "clock") if file.dev else SystemClock(),
+        )
+    finally:
+        for engine in engines.values():
+            engine.dispose()
 
 
 def _seal(path: Path) -> SecretKey:
@@ -289,11 +412,14 @@ def _seal(path: Path) -> SecretKey:
 class Presence:
     """Shows other processes of the home that this one lives: a locked file, which the system unlocks when the process dies.
 
-    So the jobs of a killed process are taken over at once instead of after their lease.
+    So the jobs of a killed process are taken over at once instead of after their lease. A file speaks only to those who see the same
+    folder from the same running machine, so the name of an owner says which these are: of any other nothing is known here, and its lease
+    decides, as it does after a restart of the machine.
     """
 
     def __init__(self, run: Path) -> None:
-        self.owner = new_id(os.urandom)
+        self._place = _place(run)
+        self.owner = f"{new_id(os.urandom)}@{self._place}"
         self._run = run
         self._file: IO[bytes] | None = None
 
@@ -307,9 +433,9 @@ class Presence:
             fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def alive(self, owner: str) -> bool:
-        """Whether the process that goes by that name still runs; this process is announced on the way."""
+        """False when the process that goes by that name is known to be dead; this process is announced on the way."""
         self.announce()
-        if owner == self.owner:
+        if owner == self.owner or owner.partition("@")[2] != self._place:
             return True
         try:
             with self._path(owner).open("rb") as file:
@@ -326,3 +452,13 @@ class Presence:
         if self._file is not None:
             self._file.close()
             self._path(self.owner).unlink(missing_ok=True)
+
+
+def _place(run: Path) -> str:
+    """Names this folder on this running machine: twelve hexadecimal digits. Containers of one machine have folders of their own."""
+    folder = run.stat()
+    try:
+        machine = BOOT_ID.read_text().strip()
+    except OSError:  # not Linux: the name of the machine is the best there is
+        machine = socket.gethostname()
+    return hashlib.sha256(f"{machine} {folder.st_dev} {folder.st_ino}".encode()).hexdigest()[:12]

@@ -41,6 +41,7 @@ from keystead.client.client import Client
 from keystead.client.local import LocalTransport
 from keystead.core.access.principal import NOBODY, Principal, Role
 from keystead.core.audit.record import RecordType
+from keystead.core.errors import Unauthenticated
 from keystead.core.keys.outcome import Outcome, OutcomeClass
 from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.core.settings import Settings
@@ -51,6 +52,8 @@ from keystead.services.auditing import LogAndDirectory
 from keystead.services.context import DevHome, HomeFacts, Services
 from keystead.services.jobs.runner import push, run_due
 from keystead.services.keyring import Keyring
+from keystead.services.sign_in import sign_in
+from keystead.services.unwritten import CountingDatabase, MemoryLedger
 from keystead.settings import parse_setting
 from keystead.vault.services import VaultServices, open_vault
 
@@ -151,7 +154,8 @@ class World:
         """Open the stores once more, as a process of that name."""
         path, clock = self.path, self.clock
         engines = [sqlite_engine(path / f"{name}.db") for name in ("keystead", "keys", "vault")]
-        db = SqlDatabase(engines[0])
+        unwritten = MemoryLedger()
+        db = CountingDatabase(SqlDatabase(engines[0]), unwritten, clock)
         keystore = open_keystore(engines[1], path / "seals", self.master, clock, os.urandom)
         vault = open_vault(SqlVaultStore(engines[2]), self.seal, clock, os.urandom)
         vaults = ScriptedVaults(EmbeddedVaults(vault))
@@ -169,6 +173,7 @@ class World:
             alive=lambda _owner: True,
             home=HomeFacts(str(path), dev, "test", {}, parse_setting),
             dev=DevHome(clock.advance, self.faults.__setitem__) if dev else None,
+            unwritten=unwritten,
         )
         services = replace(services, **changes)
         dispatcher = Dispatcher({Side.SERVICE: services, Side.VAULT: vault}, LogAndDirectory(services), os.urandom)
@@ -385,6 +390,14 @@ class MailboxWorld:
         return found
 
 
+def signed_in(services: Services, token: str, client_ip: str = "") -> Principal:
+    """Who a token is; NOBODY for one that is not good."""
+    try:
+        return sign_in(services, token, client_ip)
+    except Unauthenticated:
+        return NOBODY
+
+
 def message(index: int, *, subject: str = "", body: str = "", size: int = 0) -> bytes:
     """A small ordinary message; equal for equal arguments."""
     text = body or f"This is the body of message {index}."
@@ -397,4 +410,4 @@ def run_jobs(world: World) -> None:
     run_due(world.services)
 
 
-__all__ = ["OPERATOR", "SECOND", "MailboxWorld", "ManualClock", "Process", "ScriptedVaults", "TenantWorld", "World", "message", "run_jobs"]
+__all__ = ["OPERATOR", "SECOND", "MailboxWorld", "ManualClock", "Process", "ScriptedVaults", "TenantWorld", "World", "message", "run_jobs", "signed_in"]

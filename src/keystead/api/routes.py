@@ -291,7 +291,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         list[tokens.StoredTokenView],
         changes=False,
     ),
-    Route("token.revoke", "DELETE", "/v1/tenants/{tenant}/tokens/{token}", _S + "tokens:revoke_token", tokens.NameToken, tenants.Done),
+    Route("token.revoke", "DELETE", "/v1/tenants/{tenant}/tokens/{id}", _S + "tokens:revoke_token", tokens.NameToken, tenants.Done),
     Route(
         "provider-token.create",
         "POST",
@@ -314,7 +314,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
     Route(
         "provider-token.revoke",
         "DELETE",
-        "/v1/tokens/{token}",
+        "/v1/tokens/{id}",
         _S + "tokens:revoke_token",
         tokens.NameToken,
         tenants.Done,

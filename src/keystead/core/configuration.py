@@ -184,10 +184,12 @@ class WorkerConfig:
     Attributes:
         runner: `inline` looks for jobs in the database; `procrastinate` is told by PostgreSQL.
         concurrency: jobs at once in a worker process.
+        stop_timeout: milliseconds the jobs under way are given when it stops; they give up at the end of a slice.
     """
 
     runner: Runner = Runner.INLINE
     concurrency: int = 2
+    stop_timeout: int = 20_000
 
 
 class LogFormat(StrEnum):
@@ -215,12 +217,16 @@ class SignInConfig:
     """Signing in with tokens of others.
 
     Attributes:
+        issuer: what this installation calls itself in the access tokens it signs; its address, where others check them too.
         issuers: OpenID Connect issuers that tenants may name, as exact addresses: the service calls no other.
+        key_hosts: hosts at which issuers may publish their keys, beside their own.
         allow_http: take issuers without TLS; for tests on loopback.
         ca_file: PEM of certificate authorities for issuers, in place of the system's.
     """
 
+    issuer: str = "urn:keystead"
     issuers: tuple[str, ...] = ()
+    key_hosts: tuple[str, ...] = ()
     allow_http: bool = False
     ca_file: str = ""
 
@@ -241,7 +247,10 @@ class HookConfig:
         kind: a signed POST, or a mail.
         url: where to POST; https, or loopback.
         secret_file: what the POST is signed with (HMAC-SHA-256).
+        ca_file: PEM of certificate authorities for the receiver or the SMTP server, in place of the system's.
         server: HOST:PORT of the SMTP server.
+        user: name to sign in to the SMTP server with. Empty: not at all.
+        password_file: file whose first line is the password for that.
         sender: address the mail comes from.
         recipients: addresses it goes to.
         alerts: kinds of alerts to tell. None: all.
@@ -252,7 +261,10 @@ class HookConfig:
     kind: HookKind
     url: str = ""
     secret_file: str = ""
+    ca_file: str = ""
     server: str = ""
+    user: str = ""
+    password_file: str = ""
     sender: str = ""
     recipients: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()

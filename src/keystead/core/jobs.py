@@ -19,6 +19,10 @@ class JobState(StrEnum):
 FINISHED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
 
 
+STUCK_AFTER = 3
+"""Failures in a row after which a job counts as stuck. It is tried again all the same, less and less often."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One job.

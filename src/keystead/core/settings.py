@@ -38,6 +38,20 @@ class Settings:
         max_item_bytes: largest item taken in (150 MiB, as large as mail systems of the field go).
         import_batch_bytes: how many bytes of small items one import call carries.
         claim_token_lifetime, token_lifetime: of tokens for new people, and for calls.
+        service_token_lifetime: longest life of a program's token.
+        access_token_lifetime: of the signed tokens that stored ones are exchanged for.
+        clock_leeway: how far the clocks of whoever issues a token and ours may be apart.
+        signing_key_lifetime: after how long access tokens are signed with a fresh key.
+        issuer_keys_refresh: after how long the keys of a tenant's own sign-in provider are asked for again; issuer_keys_max_age: how long
+            they serve while the provider cannot be reached; issuer_timeout: for one look at a provider, all in all.
+        sign_in_free_attempts: failed sign-ins from an address, or at one token, before the next is made to wait; sign_in_delay: how long at
+            first, doubling with each failure up to sign_in_delay_max; sign_in_forget: after how long without a failure all is forgotten.
+        alert_quiet: within what time hooks are told at most once of the same alert of the same subject.
+        alert_recheck: how often a policy with a key alert is asked again though nobody uses it.
+        alert_incident: how long an alert about something that happened stays open after the last time it did.
+        worker_silence: how long jobs may be due, and workers silent, before an alert.
+        hook_retry, hook_longest_wait: first and longest wait after a failed delivery to a hook; hook_give_up: after what time of failing an
+            event is given up.
         record_owner_reads: record each item an owner reads in their own mailbox too.
         exchange_admin_manages_policies: whether Exchange administrators may run policy commands beside global administrators (R-008).
         unknown_facts_refuse: make a fact that a foreign vault does not tell a failed check instead of a warning (design section 6).
@@ -63,6 +77,24 @@ class Settings:
     import_batch_bytes: int = 7 * 1024 * 1024
     claim_token_lifetime: int = 7 * _DAY
     token_lifetime: int = 90 * _DAY
+    service_token_lifetime: int = 365 * _DAY
+    access_token_lifetime: int = 15 * _MINUTE
+    clock_leeway: int = 60 * _SECOND
+    signing_key_lifetime: int = 30 * _DAY
+    issuer_keys_refresh: int = 1 * _HOUR
+    issuer_keys_max_age: int = 24 * _HOUR
+    issuer_timeout: int = 5 * _SECOND
+    sign_in_free_attempts: int = 10
+    sign_in_delay: int = 1 * _SECOND
+    sign_in_delay_max: int = 1 * _MINUTE
+    sign_in_forget: int = 15 * _MINUTE
+    alert_quiet: int = 1 * _HOUR
+    alert_recheck: int = 15 * _MINUTE
+    alert_incident: int = 1 * _DAY
+    worker_silence: int = 10 * _MINUTE
+    hook_retry: int = 10 * _SECOND
+    hook_longest_wait: int = 1 * _HOUR
+    hook_give_up: int = 1 * _DAY
     record_owner_reads: bool = False
     exchange_admin_manages_policies: bool = True
     unknown_facts_refuse: bool = False
@@ -89,6 +121,24 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "import_batch_bytes": (1024, 8 * 1024 * 1024),
     "claim_token_lifetime": (1 * _MINUTE, 30 * _DAY),
     "token_lifetime": (1 * _MINUTE, 2 * 365 * _DAY),
+    "service_token_lifetime": (1 * _MINUTE, 2 * 365 * _DAY),
+    "access_token_lifetime": (10 * _SECOND, 1 * _HOUR),
+    "clock_leeway": (0, 4 * _MINUTE),
+    "signing_key_lifetime": (1 * _HOUR, 365 * _DAY),
+    "issuer_keys_refresh": (1 * _MINUTE, 1 * _DAY),
+    "issuer_keys_max_age": (1 * _MINUTE, 7 * _DAY),
+    "issuer_timeout": (100, 30 * _SECOND),
+    "sign_in_free_attempts": (1, 1_000),
+    "sign_in_delay": (100, 1 * _MINUTE),
+    "sign_in_delay_max": (1 * _SECOND, 1 * _HOUR),
+    "sign_in_forget": (1 * _MINUTE, 1 * _DAY),
+    "alert_quiet": (0, 30 * _DAY),
+    "alert_recheck": (1 * _MINUTE, 1 * _DAY),
+    "alert_incident": (1 * _MINUTE, 365 * _DAY),
+    "worker_silence": (1 * _MINUTE, 30 * _DAY),
+    "hook_retry": (1 * _SECOND, 1 * _HOUR),
+    "hook_longest_wait": (1 * _SECOND, 1 * _DAY),
+    "hook_give_up": (1 * _MINUTE, 30 * _DAY),
 }
 """Lowest and highest value of each number. Not a matter of taste: beyond them a promise ends (a revocation obeyed after a year), work stands
 still (slices of nothing), or data is lost (an orphan collected while its import is under way)."""

@@ -18,23 +18,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from keystead.core.access.principal import Role
-    from keystead.core.alerts import Alert, AlertKind
+    from keystead.core.access.tokens import SigningKey, SignInProvider, Token
+    from keystead.core.alerts import Alert, AlertKind, Event, HookState
     from keystead.core.audit.record import AuditRecord
     from keystead.core.jobs import Job, JobState
     from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyState, PolicyVersion, Workload
     from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, StoredObject
     from keystead.core.tenancy import Onboarding, Person, Tenant
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A stored token: only its SHA-256 is known. `claim` tokens are good once, for naming oneself; others are for calls."""
-
-    digest: bytes
-    upn: str
-    tenant_id: str | None
-    claim: bool
-    expires: int
+    from keystead.ports.figures import FigureRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +65,7 @@ class AuditQuery:
 
 
 class TenantRows(Protocol):
-    """Tenants, people, tokens, onboarding."""
+    """Tenants, people, onboarding."""
 
     def insert(self, tenant: Tenant) -> None:
         """Raises Conflict when the name or domain is taken."""
@@ -104,17 +95,78 @@ class TenantRows(Protocol):
 
     def set_roles(self, tenant_id: str, upn: str, roles: frozenset[Role]) -> None: ...
 
-    def insert_token(self, token: Token) -> None: ...
-
-    def token(self, digest: bytes) -> Token | None: ...
-
-    def remove_token(self, digest: bytes) -> bool:
-        """Whether it was still there: a claim token is redeemed by exactly one caller."""
-        ...
-
     def upsert_onboarding(self, onboarding: Onboarding) -> None: ...
 
     def onboarding(self, tenant_id: str, workload: str) -> Onboarding | None: ...
+
+
+class SignInRows(Protocol):
+    """Tokens, the keys access tokens are signed with, and the OpenID Connect providers of tenants.
+
+    A token's person is who bears its UPN in the tenant it was made for, and None when that is nobody any more.
+    """
+
+    def insert(self, token: Token) -> None: ...
+
+    def by_digest(self, digest: bytes) -> tuple[Token, Person | None] | None:
+        """The token of a SHA-256, and its person: for every call."""
+        ...
+
+    def by_id(self, token_id: str, key_id: str) -> tuple[Token, Person | None] | None:
+        """The token an access token was made from, and its person; None also when the signing key is gone: for every call."""
+        ...
+
+    def page(self, tenant_id: str | None, *, upn: str = "") -> list[Token]:
+        """Tokens of a tenant, or of the provider for None; of one person where one is named. By person and age."""
+        ...
+
+    def get(self, tenant_id: str | None, token_id: str) -> Token | None: ...
+
+    def used(self, token_id: str, day: int) -> None:
+        """Store the day of last use."""
+        ...
+
+    def shorten(self, token_id: str, expires: int) -> None:
+        """Let a token end then, unless it ends before."""
+        ...
+
+    def remove(self, token_id: str) -> bool:
+        """Whether it was still there: a claim token is redeemed by exactly one caller."""
+        ...
+
+    def remove_claims(self, tenant_id: str, upn: str) -> int:
+        """Remove the claim tokens of a name; the empty name is that of a tenant's first administrator."""
+        ...
+
+    def remove_expired(self, before: int) -> int:
+        """Forget tokens of all tenants that ended before."""
+        ...
+
+    def signing_keys(self) -> list[SigningKey]:
+        """Newest first."""
+        ...
+
+    def insert_signing_key(self, key: SigningKey) -> None: ...
+
+    def retire_signing_key(self, key_id: str, ends: int) -> None: ...
+
+    def remove_signing_keys(self, key_ids: Sequence[str]) -> None: ...
+
+    def put_provider(self, provider: SignInProvider) -> None:
+        """The tenant's only one."""
+        ...
+
+    def provider(self, tenant_id: str) -> SignInProvider | None: ...
+
+    def providers(self, issuer: str, audiences: Sequence[str]) -> list[tuple[SignInProvider, str]]:
+        """Registrations of any tenant that take tokens of an issuer for one of these audiences, with the tenant's domain."""
+        ...
+
+    def provided(self, tenant_id: str, upn: str) -> tuple[SignInProvider, Person | None] | None:
+        """A tenant's registration and a person of it: for every call."""
+        ...
+
+    def remove_provider(self, tenant_id: str) -> bool: ...
 
 
 class PolicyRows(Protocol):
@@ -136,8 +188,8 @@ class PolicyRows(Protocol):
         """Customer policies of a tenant, by name."""
         ...
 
-    def everywhere(self) -> list[Policy]:
-        """Every policy of every tenant: for the service's own upkeep."""
+    def any_provider(self) -> str | None:
+        """Id of some tenant's provider policy, which is the id of its key in the key store: to see whether that is there."""
         ...
 
     def count(self, tenant_id: str, workload: Workload) -> int: ...
@@ -175,6 +227,10 @@ class PolicyRows(Protocol):
     def state(self, policy_id: str) -> PolicyState: ...
 
     def save_state(self, state: PolicyState) -> None: ...
+
+    def ageing(self, *, after: int, until: int, probed_until: int, limit: int) -> list[str]:
+        """Policies of any tenant whose last success lies between, and that were not asked since: for the service's own upkeep."""
+        ...
 
     def take_probe_lease(self, policy_id: str, owner: str, now: int, until: int) -> bool:
         """Whether this caller probes now for everybody; the lease ends by itself at `until`."""
@@ -306,7 +362,7 @@ class MailboxRows(Protocol):
         ...
 
     def overdue_moves(self, tenant_id: str | None, assigned_before: int) -> list[Mailbox]:
-        """Mailboxes whose change of hierarchy was asked for before, and is not done (R-093)."""
+        """Mailboxes whose change of hierarchy was asked for before, and is not done, those that failed included (R-093)."""
         ...
 
 
@@ -321,10 +377,10 @@ class JobRows(Protocol):
         """Newest first; of all tenants for None."""
         ...
 
-    def claim(self, owner: str, now: int, until: int, *, only: str = "", kind: str = "") -> Job | None:
+    def claim(self, owner: str, now: int, until: int, *, only: str = "", alone: bool = False, kind: str = "") -> Job | None:
         """Take the most urgent job that is queued and due, or whose runner's lease ran out.
 
-        `only` restricts to one job and what it started, `kind` to jobs of a kind.
+        `only` restricts to one job and, unless `alone`, to what it started; `kind` to jobs of a kind.
         """
         ...
 
@@ -354,6 +410,10 @@ class JobRows(Protocol):
         """End the leases of a runner that is known to be dead."""
         ...
 
+    def waiting_since(self, before: int) -> Job | None:
+        """One that could have been run since before, and that nobody has taken."""
+        ...
+
     def exists(self, kind: str, subject_id: str) -> bool:
         """Whether an unfinished job of that kind works on a thing."""
         ...
@@ -370,15 +430,65 @@ class AuditRows(Protocol):
 
 
 class AlertRows(Protocol):
-    """Conditions that last."""
+    """Conditions over time. What is raised, told and resolved is decided by `services.alerting`."""
 
-    def raise_alert(self, alert: Alert) -> bool:
-        """Whether it is new."""
+    def lasting(self, tenant_id: str, subject_id: str, kinds: Sequence[AlertKind]) -> list[Alert]:
+        """Of one subject; at most one of each kind."""
         ...
 
-    def resolve(self, subject_id: str, kinds: Sequence[AlertKind], now: int) -> int: ...
+    def lasting_of(self, kinds: Sequence[AlertKind], limit: int) -> list[Alert]:
+        """Of all tenants, oldest first: for the service's own upkeep."""
+        ...
 
-    def page(self, tenant_id: str | None, *, limit: int) -> list[Alert]: ...
+    def untold(self, limit: int) -> list[Alert]:
+        """Those that last and that no hook was told of, of all tenants."""
+        ...
+
+    def last_told(self, tenant_id: str, subject_id: str, kind: AlertKind) -> int:
+        """When hooks were last told of any alert like it, ended ones included; 0 for never."""
+        ...
+
+    def insert(self, alert: Alert) -> None: ...
+
+    def save(self, alert: Alert) -> None: ...
+
+    def page(self, tenant_id: str | None, *, limit: int, kinds: Sequence[AlertKind] = (), lasting_only: bool = False) -> list[Alert]:
+        """Newest first; of all tenants for None. No kinds: all."""
+        ...
+
+    def forget(self, before: int) -> int:
+        """Remove what ended before."""
+        ...
+
+
+class HookRows(Protocol):
+    """What hooks are told, how far each is, and which workers have shown themselves."""
+
+    def add_event(self, event: Event) -> None:
+        """Events are numbered in the order of their transactions."""
+        ...
+
+    def events_after(self, position: int, limit: int) -> list[Event]:
+        """In order."""
+        ...
+
+    def ended(self, alert_ids: Sequence[str]) -> set[str]:
+        """Of these alerts, those that do not last any more."""
+        ...
+
+    def forget_events(self, before: int) -> int: ...
+
+    def state(self, name: str) -> HookState | None: ...
+
+    def save_state(self, state: HookState) -> None: ...
+
+    def beat(self, owner: str, now: int) -> None:
+        """A worker shows that it gets on."""
+        ...
+
+    def last_beat(self) -> int:
+        """When the last worker did; 0 for never."""
+        ...
 
 
 class SettingRows(Protocol):
@@ -395,6 +505,8 @@ class Tx(Protocol):
     @property
     def tenants(self) -> TenantRows: ...
     @property
+    def sign_in(self) -> SignInRows: ...
+    @property
     def policies(self) -> PolicyRows: ...
     @property
     def mailboxes(self) -> MailboxRows: ...
@@ -405,7 +517,11 @@ class Tx(Protocol):
     @property
     def alerts(self) -> AlertRows: ...
     @property
+    def hooks(self) -> HookRows: ...
+    @property
     def settings(self) -> SettingRows: ...
+    @property
+    def figures(self) -> FigureRows: ...
 
 
 class Database(Protocol):

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keystead.core.access.principal import Role
-from keystead.core.audit.record import OPERATIONS, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
+from keystead.core.access.throttle import group_of
+from keystead.core.audit.record import OPERATIONS, SIGN_IN_FAILED, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
+from keystead.core.errors import KeysteadError, Unauthenticated, Unavailable
 from keystead.core.ids import new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keystead.api.call import Call
     from keystead.core.access.principal import Principal
-    from keystead.core.errors import KeysteadError
     from keystead.ports.tx import Tx
-    from keystead.services.context import Services
+    from keystead.services.context import Means, Services
+    from keystead.services.sign_in_state import Report
 
 _ADMIN_ROLES = frozenset(Role) - {Role.USER, Role.LOCKBOX_APPROVER}
 _ITEM_ROUTES = frozenset({"mailbox.read", "mailbox.items", "mailbox.delete-item"})
@@ -41,7 +45,8 @@ def record(
         result: `Succeeded` or `Failed`.
     """
     principal = call.principal
-    tx.audit.append(
+    _append(
+        tx,
         AuditRecord(
             id=new_id(services.random),
             creation_time=services.clock.now(),
@@ -49,7 +54,7 @@ def record(
             operation=operation or OPERATIONS.get(call.route, call.route),
             organization_id=call.tenant_id,
             user_type=_user_type(principal),
-            user_key=principal.upn,
+            user_key=principal.upn if principal.scopes is None else principal.token_id,  # a program's acts name its token too
             user_id=principal.upn,
             workload="Exchange",
             result_status=result,
@@ -58,12 +63,12 @@ def record(
             external_access=principal.is_provider,
             request_id=call.request_id,
             parameters=parameters,
-        )
+        ),
     )
 
 
 def record_system(
-    services: Services,
+    means: Means,
     tx: Tx,
     tenant_id: str,
     operation: str,
@@ -75,10 +80,11 @@ def record_system(
     result: str = "Succeeded",
 ) -> None:
     """Append the record of an act the service does by itself; the user shown is the system account (requirements 6.9)."""
-    tx.audit.append(
+    _append(
+        tx,
         AuditRecord(
-            id=new_id(services.random),
-            creation_time=services.clock.now(),
+            id=new_id(means.random),
+            creation_time=means.clock.now(),
             record_type=record_type,
             operation=operation,
             organization_id=tenant_id,
@@ -92,8 +98,59 @@ def record_system(
             external_access=False,
             request_id=request_id,
             parameters=parameters,
-        )
+        ),
     )
+
+
+def _append(tx: Tx, one: AuditRecord) -> None:
+    """Append, and whatever keeps the database from taking it becomes an error that says what that means: the act did not happen.
+
+    Raises:
+        Unavailable: the record could not be written; raised inside the transaction, which rolls back.
+    """
+    try:
+        tx.audit.append(one)
+    except KeysteadError:
+        raise
+    except Exception as error:
+        raise Unavailable(
+            "audit_unwritable",
+            f"the record of {one.operation} could not be written, so it was not done",
+            "check that the database takes writes and has room, then try again",
+        ) from error
+
+
+def record_failures(services: Services, reports: Sequence[Report]) -> None:
+    """Append records of sign-ins that failed: one for each address, with how many there were, in the installation's log.
+
+    They hold no part of what was shown: neither a token nor a name in it, which could be anybody's.
+    """
+    if not reports:
+        return
+    with services.db.write() as tx:
+        for report in reports:
+            count = sum(number for _code, number in report.codes)
+            parameters = (("Count", str(count)), ("Codes", ",".join(f"{code}={number}" for code, number in report.codes)))
+            _append(
+                tx,
+                AuditRecord(
+                    id=new_id(services.random),
+                    creation_time=services.clock.now(),
+                    record_type=RecordType.SIGN_IN,
+                    operation=SIGN_IN_FAILED,
+                    organization_id="",
+                    user_type=UserType.REGULAR,
+                    user_key="",
+                    user_id="",
+                    workload="SignIn",
+                    result_status="Failed",
+                    object_id="",
+                    client_ip=report.address,
+                    external_access=False,
+                    request_id="",
+                    parameters=parameters,
+                ),
+            )
 
 
 class LogAndDirectory:
@@ -115,7 +172,14 @@ class LogAndDirectory:
         return known
 
     def refused(self, call: Call, error: KeysteadError) -> None:
-        """Record a refusal or an integrity failure, in the log of the tenant the call was about."""
+        """Record a refusal or an integrity failure, in the log of the tenant the call was about.
+
+        Who comes over the network and is nobody is counted instead: anybody could fill the log otherwise.
+        """
+        if isinstance(error, Unauthenticated) and call.client_ip:
+            failures = self._services.sign_in.failures
+            record_failures(self._services, failures.note(group_of(call.client_ip), error.code, self._services.clock.now()))
+            return
         with self._services.db.write() as tx:
             record(
                 self._services,

@@ -20,21 +20,21 @@ Everything opened below a policy key lives in its `OpenPolicy` and dies with it.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from keystead.core.alerts import Alert, AlertKind
-from keystead.core.audit.record import FALLBACK, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
+from keystead.core.alerts import KEY_KINDS, AlertKind, Condition
+from keystead.core.audit.record import FALLBACK, RecordType
 from keystead.core.door import key_bytes
 from keystead.core.errors import IntegrityFailure, KeyDenied, NotFound, Unavailable
 from keystead.core.formats.context import envelope_context, keystore_context
 from keystead.core.formats.envelope import Envelope, WrapAlgorithm, decode, encode
 from keystead.core.formats.mailbox_items import mailbox_key_context
 from keystead.core.formats.wrapped_key import unwrap, wrap
-from keystead.core.ids import new_id
 from keystead.core.keys.decide import CachedKey, Family, Health, Limits, Operation, Verdict, decide, health
 from keystead.core.keys.hierarchy import MailboxKeys, PolicyKeys, check_matches, expand_mailbox_key, expand_policy_key
 from keystead.core.keys.outcome import SUCCESS, Outcome, OutcomeClass
@@ -43,9 +43,13 @@ from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.core.tenancy import APPLICATIONS
 from keystead.ports.keystore import Compartment
 from keystead.ports.vaults import VaultFailure
+from keystead.services.alerting import raise_alert, resolve_alerts
+from keystead.services.auditing import record_system
+from keystead.services.context import Basics
+from keystead.services.tally import Counted, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from keystead.core.ids import RandomBytes
     from keystead.core.settings import Settings
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
     from keystead.ports.keystore import KeyStore
     from keystead.ports.tx import Database, Tx
     from keystead.ports.vaults import Vaults
+
+_log = logging.getLogger("keystead.keyring")
 
 MAX_CHILDREN = 20_000
 """Mailbox keys kept under one open policy; the least recently used go first."""
@@ -156,15 +162,25 @@ class Keyring:
     """One per process. Threads may share it: opening is single-flight per policy."""
 
     def __init__(
-        self, db: Database, keystore: KeyStore, vaults: Vaults, clock: Clock, random: RandomBytes, settings: Settings, owner: str
+        self,
+        db: Database,
+        keystore: KeyStore,
+        vaults: Vaults,
+        clock: Clock,
+        random: RandomBytes,
+        settings: Settings,
+        owner: str,
+        tally: Tally | None = None,
     ) -> None:
         self._db = db
+        self._means = Basics(clock, random, settings)
         self._keystore = keystore
         self._vaults = vaults
         self._clock = clock
         self._random = random
         self._settings = settings
         self._owner = owner
+        self._tally = tally or Tally()
         self._limits = Limits(max_age=settings.mail_max_age, mixed_grace=settings.mixed_grace_intervals * settings.probe_interval)
         self._open: dict[str, OpenPolicy] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -344,27 +360,23 @@ class Keyring:
 
     def _open_availability(self, policy: Policy, copy: PolicyCopy, state: PolicyState, request_id: str, *, single: bool) -> OpenPolicy:
         """Use the availability key: the record is durable before the key is touched."""
-        now = self._clock.now()
         with self._db.write() as tx:
-            tx.audit.append(
-                AuditRecord(
-                    id=new_id(self._random),
-                    creation_time=now,
-                    record_type=RecordType.CUSTOMER_KEY,
-                    operation=FALLBACK,
-                    organization_id=policy.tenant_id,
-                    user_type=UserType.SYSTEM,
-                    user_key=SYSTEM_ACCOUNT,
-                    user_id=SYSTEM_ACCOUNT,
-                    workload="Exchange",
-                    result_status="Succeeded",
-                    object_id=policy.id,
-                    client_ip="",
-                    external_access=False,
-                    request_id=request_id,
-                    parameters=(("Policy Id", policy.id), ("Scope Key Version Id", policy.version_id), ("Request Id", request_id)),
-                )
+            record_system(
+                self._means,
+                tx,
+                policy.tenant_id,
+                FALLBACK,
+                policy.id,
+                (("Policy Id", policy.id), ("Scope Key Version Id", policy.version_id), ("Request Id", request_id)),
+                record_type=RecordType.CUSTOMER_KEY,
+                request_id=request_id,
             )
+        cause = "denial" if single else "outage"
+        self._tally.count(Counted.AVAILABILITY_KEY_USE, cause)
+        _log.warning(
+            "the availability key is used",
+            extra={"tenant_id": policy.tenant_id, "policy_id": policy.id, "cause": cause, "request_id": request_id},
+        )
         # A crash here leaves a record of a use that did not come about: the safe side.
         try:
             key = self._unwrap_stored(policy, copy, Compartment.AVAILABILITY_MAIL, policy.availability_key_id)
@@ -393,6 +405,7 @@ class Keyring:
         """Ask one customer key: envelope, unwrapKey, length, check value. Any mismatch is an integrity outcome, never a denial."""
 
         def answer(outcome: Outcome, key: SecretKey | None = None) -> Answer:
+            self._tally.count(Counted.CUSTOMER_KEY_ANSWER, outcome.kind.value)
             return Answer(copy.role, copy.key_uri, outcome, key)
 
         try:
@@ -496,10 +509,12 @@ class Keyring:
             tx.policies.save_state(state)
             last = max(state.succeeded_at, self._opened_at(policy.id))
             wanted = _alerts_for(kinds, cached_age=now - last if last else 0, settings=self._settings)
-            gone = [kind for kind in _KEY_ALERTS if kind not in wanted]
-            tx.alerts.resolve(policy.id, gone, now)
+            gone = [kind for kind in KEY_KINDS if kind not in wanted]
+            resolve_alerts(self._means, tx, policy.tenant_id, policy.id, gone)
             for kind in wanted:
-                tx.alerts.raise_alert(Alert(policy.tenant_id, kind, policy.id, now, None, f"primary {primary}, secondary {secondary}"))
+                detail = f"primary {primary}, secondary {secondary}"
+                raise_alert(self._means, tx, Condition(policy.tenant_id, kind, policy.id, detail))
+        _log_change(policy, old, state)
         return state
 
     def _opened_at(self, policy_id: str) -> int:
@@ -527,6 +542,33 @@ class Keyring:
         return health(answer.outcome.kind for answer in answers), [
             KeyHealth(answer.role, answer.key_uri, answer.outcome) for answer in answers
         ]
+
+    def held(self) -> Mapping[CopyRole, int]:
+        """How many policy keys this process holds, by the role of the copy they came from."""
+        return Counter(one.opened_by for one in list(self._open.values()))
+
+    def opened(self) -> Mapping[str, int]:
+        """The policies whose key this process holds from a customer key, and when one last answered for it."""
+        held = list(self._open.values())
+        customers = (one for one in held if one.opened_by in CUSTOMER_ROLES)
+        return {one.policy.id: one.opened_at for one in customers}
+
+    def renew(self, policy_id: str) -> None:
+        """Ask both keys of a policy though nobody uses it, unless somebody has just done so: to renew what is cached, or to raise the alert.
+
+        Raises:
+            IntegrityFailure: the policy's rows are not what was written.
+            Unavailable: the key store or database did not answer.
+        """
+        with self._lock_of(policy_id):
+            with self._db.read() as tx:
+                policy = tx.policies.by_id(policy_id)
+                if policy is None:
+                    return
+                copies = copies_of(tx, policy)
+                state = tx.policies.state(policy_id)
+            if not 0 <= self._clock.now() - state.probed_at <= self._settings.probe_interval:
+                self._probe(policy, copies, state)
 
     # -- making, re-wrapping, mending ---------------------------------------------------------------------------------------------
 
@@ -566,9 +608,11 @@ class Keyring:
         for role in CUSTOMER_ROLES:
             answers.append(self._ask(policy, copies[role]))
             if answers[-1].key is not None:
-                return answers[-1].key
-        raise_for(answers[0].outcome, f"the policy {policy.name}")
-        raise AssertionError  # unreachable: raise_for always raises
+                break
+        key = answers[-1].key
+        if key is None:
+            raise_for(answers[0].outcome, f"the policy {policy.name}")
+        return key
 
     def round_trip(self, tenant_id: str, key_uri: str) -> Outcome:
         """Wrap and unwrap 32 random bytes with a key, as the service would; SUCCESS when they come back (R-074)."""
@@ -597,24 +641,13 @@ class Keyring:
                 continue  # the next probe tries again; the alert stays
             with self._db.write() as tx:
                 if tx.policies.replace_copy(mended, expected_uri=copies[answer.role].key_uri):
-                    tx.audit.append(
-                        AuditRecord(
-                            id=new_id(self._random),
-                            creation_time=self._clock.now(),
-                            record_type=RecordType.EXCHANGE_ADMIN,
-                            operation="Repair-DataEncryptionPolicyCopy",
-                            organization_id=policy.tenant_id,
-                            user_type=UserType.SYSTEM,
-                            user_key=SYSTEM_ACCOUNT,
-                            user_id=SYSTEM_ACCOUNT,
-                            workload="Exchange",
-                            result_status="Succeeded",
-                            object_id=policy.id,
-                            client_ip="",
-                            external_access=False,
-                            request_id="",
-                            parameters=(("Role", answer.role.value), ("KeyUri", mended.key_uri), ("Outcome", answer.outcome.reason)),
-                        )
+                    record_system(
+                        self._means,
+                        tx,
+                        policy.tenant_id,
+                        "Repair-DataEncryptionPolicyCopy",
+                        policy.id,
+                        (("Role", answer.role.value), ("KeyUri", mended.key_uri), ("Outcome", answer.outcome.reason)),
                     )
 
     def _sealed_copy(self, policy: Policy, version_id: str, role: CopyRole, envelope: Envelope) -> PolicyCopy:
@@ -640,7 +673,7 @@ class Keyring:
     def _alert_key_store(self, policy: Policy, detail: str) -> None:
         """R-153: what the key store refuses was not sealed by the service, or was changed."""
         with self._db.write() as tx:
-            tx.alerts.raise_alert(Alert(policy.tenant_id, AlertKind.KEY_STORE, policy.id, self._clock.now(), None, detail))
+            raise_alert(self._means, tx, Condition(policy.tenant_id, AlertKind.KEY_STORE, policy.id, detail))
 
     def _unwrap_stored(self, policy: Policy, copy: PolicyCopy, compartment: Compartment, key_id: str) -> SecretKey:
         envelope = self._open_envelope(policy, copy)
@@ -652,15 +685,6 @@ class Keyring:
             raise
         check_matches(policy.check_value, expand_policy_key(key), policy_name=policy.name)
         return key
-
-
-_KEY_ALERTS = (
-    AlertKind.KEY_DEGRADED,
-    AlertKind.KEY_DENIED,
-    AlertKind.KEY_UNREACHABLE,
-    AlertKind.KEY_INTEGRITY,
-    AlertKind.CACHE_NEAR_EXPIRY,
-)
 
 
 def _alerts_for(kinds: tuple[OutcomeClass, OutcomeClass], *, cached_age: int, settings: Settings) -> list[AlertKind]:
@@ -695,6 +719,26 @@ def copies_of(tx: Tx, policy: Policy) -> dict[CopyRole, PolicyCopy]:
     return copies
 
 
+def _log_change(policy: Policy, before: PolicyState, after: PolicyState) -> None:
+    """Say when the health of a policy's keys has changed; that they are well is said when they were not."""
+    was = health(_pair(before)) if _pair(before) else Health.HEALTHY
+    now = health(_pair(after))
+    if was is now:
+        return
+    _log.log(
+        logging.INFO if now is Health.HEALTHY else logging.WARNING,
+        "the keys of a policy have recovered" if now is Health.HEALTHY else "the keys of a policy are %s",
+        *(() if now is Health.HEALTHY else (now.value,)),
+        extra={
+            "tenant_id": policy.tenant_id,
+            "policy_id": policy.id,
+            "was": was.value,
+            "primary": f"{after.primary} {after.primary_reason}".strip(),
+            "secondary": f"{after.secondary} {after.secondary_reason}".strip(),
+        },
+    )
+
+
 def _pair(state: PolicyState) -> tuple[OutcomeClass, ...]:
     """The latest pair; empty when there was none yet."""
     return tuple(OutcomeClass(kind) for kind in (state.primary, state.secondary) if kind)
@@ -714,7 +758,7 @@ def _success(answers: Sequence[Answer]) -> Answer | None:
     return next((answer for answer in answers if answer.key is not None), None)
 
 
-def raise_for(outcome: Outcome, what: str) -> None:
+def raise_for(outcome: Outcome, what: str) -> NoReturn:
     """Turn an outcome that is not a success into the error for people.
 
     Raises:

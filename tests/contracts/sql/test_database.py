@@ -6,14 +6,16 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 
 from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.core.access.principal import Role
-from keystead.core.alerts import Alert, AlertKind
+from keystead.core.access.tokens import SigningKey, SignInProvider, Token, TokenKind
+from keystead.core.alerts import Alert, AlertKind, Event, EventState, HookState, Severity
 from keystead.core.audit.record import AuditRecord, RecordType, UserType
 from keystead.core.errors import Conflict
 from keystead.core.ids import new_id
@@ -21,7 +23,7 @@ from keystead.core.jobs import Job, JobState
 from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyVersion, Workload
 from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState, StoredObject
 from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
-from keystead.ports.tx import AuditQuery, MovedItem, Token
+from keystead.ports.tx import AuditQuery, MovedItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,19 +177,80 @@ def test_writers_queue_and_lose_no_update(db: SqlDatabase, other: SqlDatabase) -
 
 
 def test_a_token_is_redeemed_by_exactly_one_of_many(db: SqlDatabase, other: SqlDatabase) -> None:
-    token = Token(b"d" * 32, "alice@contoso.example", fresh(), claim=True, expires=5_000)
+    token = Token(b"d" * 32, fresh(), TokenKind.CLAIM, "alice@contoso.example", fresh(), 1_000, 5_000)
     with db.write() as tx:
-        tx.tenants.insert_token(token)
-        assert tx.tenants.token(token.digest) == token
+        tx.sign_in.insert(token)
+        assert tx.sign_in.by_digest(token.digest) == (token, None)
     barrier = threading.Barrier(8)
 
     def redeem(number: int) -> bool:
         barrier.wait()
         with (db, other)[number % 2].write() as tx:
-            return tx.tenants.remove_token(token.digest)
+            return tx.sign_in.remove(token.id)
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(redeem, range(8))) == [False] * 7 + [True]
+
+
+def test_a_token_is_one_persons_in_one_tenant(db: SqlDatabase) -> None:
+    made = Made(db)
+    tenant = made.tenant.id
+    alice = Person(fresh(), tenant, f"alice@{made.tenant.domain}", frozenset({Role.USER}), 7)
+    operator = Person(fresh(), None, f"{fresh()}@provider.example", frozenset({Role.OPERATOR}), 7)
+    key = SigningKey(fresh(), b"p" * 32, b"sealed", 10)
+    scopes = frozenset({"mailbox.*", "audit.search"})
+    own = Token(fresh().encode()[:32], fresh(), TokenKind.SERVICE, alice.upn, tenant, 3, 50, "Importer", scopes)
+    provider = Token(fresh().encode()[:32], fresh(), TokenKind.SIGN_IN, operator.upn, None, 3, 5)
+    stolen_name = Token(fresh().encode()[:32], fresh(), TokenKind.SIGN_IN, alice.upn, fresh(), 3, 5)
+    with db.write() as tx:
+        for person in (alice, operator):
+            tx.tenants.insert_person(person)
+        for token in (own, provider, stolen_name):
+            tx.sign_in.insert(token)
+        tx.sign_in.insert_signing_key(key)
+        assert tx.sign_in.by_digest(own.digest) == (own, alice)
+        assert tx.sign_in.by_digest(provider.digest) == (provider, operator)
+        assert tx.sign_in.by_digest(stolen_name.digest) == (stolen_name, None), "the name of somebody in another tenant"
+        assert tx.sign_in.by_id(own.id, key.id) == (own, alice)
+        assert tx.sign_in.by_id(own.id, fresh()) is None, "a signing key that is gone"
+        assert tx.sign_in.page(tenant) == [own] == tx.sign_in.page(tenant, upn=alice.upn)
+        assert provider in tx.sign_in.page(None)
+        assert tx.sign_in.get(tenant, provider.id) is None
+        assert tx.sign_in.get(None, own.id) is None
+        tx.sign_in.used(own.id, 40)
+        tx.sign_in.shorten(own.id, 60)
+        assert tx.sign_in.get(tenant, own.id) == replace(own, last_used=40)
+        tx.sign_in.shorten(own.id, 45)
+        assert tx.sign_in.get(tenant, own.id) == replace(own, last_used=40, expires=45)
+        assert tx.sign_in.remove_claims(tenant, alice.upn) == 0
+        assert tx.sign_in.remove_expired(45) >= 2
+        assert tx.sign_in.page(tenant) == [replace(own, last_used=40, expires=45)]
+        assert tx.policies.drop_missing_keys([key.id, "unknown"]) == ["unknown"]
+        tx.sign_in.retire_signing_key(key.id, 99)
+        assert replace(key, ends=99) in tx.sign_in.signing_keys()
+        tx.sign_in.remove_signing_keys([key.id])
+        assert key.id not in {one.id for one in tx.sign_in.signing_keys()}
+
+
+def test_a_tenant_has_one_sign_in_provider(db: SqlDatabase) -> None:
+    made = Made(db)
+    tenant = made.tenant.id
+    alice = Person(fresh(), tenant, f"alice@{made.tenant.domain}", frozenset({Role.USER}), 7)
+    audience = fresh()
+    provider = SignInProvider(tenant, "https://login.example", audience, "upn", "", "", 5)
+    with db.write() as tx:
+        tx.tenants.insert_person(alice)
+        tx.sign_in.put_provider(replace(provider, audience="before"))
+        tx.sign_in.put_provider(provider)
+        assert tx.sign_in.provider(tenant) == provider
+        assert tx.sign_in.providers("https://login.example", ["other", audience]) == [(provider, made.tenant.domain)]
+        assert tx.sign_in.providers("https://login.example", ["other"]) == []
+        assert tx.sign_in.providers("https://login.example/", [audience]) == []
+        assert tx.sign_in.provided(tenant, alice.upn) == (provider, alice)
+        assert tx.sign_in.provided(tenant, "bob@contoso.example") == (provider, None)
+        assert tx.sign_in.remove_provider(tenant)
+        assert not tx.sign_in.remove_provider(tenant)
+        assert tx.sign_in.provided(tenant, alice.upn) is None
 
 
 def test_a_job_is_claimed_by_exactly_one_of_many(db: SqlDatabase, other: SqlDatabase) -> None:
@@ -250,7 +313,7 @@ def test_every_query_of_one_tenant_passes_over_the_other(db: SqlDatabase) -> Non
         tx.mailboxes.insert_items([their_item])
         tx.mailboxes.insert_object(StoredObject(their_item.object_ref, theirs.mailbox.id, 1, 500, 1, large=False))
         tx.jobs.insert([job(theirs.tenant.id), job(ours.tenant.id)])
-        tx.alerts.raise_alert(Alert(theirs.tenant.id, AlertKind.KEY_DENIED, theirs.policy.id, 1, None, "x"))
+        tx.alerts.insert(alert(theirs.tenant.id, theirs.policy.id))
         tx.mailboxes.ask_hierarchy(theirs.tenant.id, None, theirs.policy.id, 5)
     mine = ours.tenant.id
     with db.read() as tx:
@@ -276,6 +339,8 @@ def test_every_query_of_one_tenant_passes_over_the_other(db: SqlDatabase) -> Non
         }
         assert [one.tenant_id for one in tx.jobs.page(mine, states=[], after="", limit=10)] == [mine]
         assert tx.alerts.page(mine, limit=10) == []
+        assert tx.alerts.lasting(mine, theirs.policy.id, list(AlertKind)) == []
+        assert tx.alerts.last_told(mine, theirs.policy.id, AlertKind.KEY_DENIED) == 0
         assert tx.tenants.people(mine) == []
     with db.write() as tx:
         assert tx.mailboxes.ask_hierarchy(mine, [theirs.mailbox.id], ours.policy.id, 9) == 0
@@ -301,7 +366,7 @@ def test_people_tokens_and_onboarding(db: SqlDatabase) -> None:
     with db.write() as tx:
         tx.tenants.insert_person(person)
         tx.tenants.insert_person(operator)
-        tx.tenants.insert_token(Token(b"x" * 32, person.upn, made.tenant.id, claim=False, expires=5))
+        tx.sign_in.insert(Token(b"x" * 32, fresh(), TokenKind.SIGN_IN, person.upn, made.tenant.id, 3, 5))
         tx.tenants.upsert_onboarding(onboarding)
         tx.tenants.upsert_onboarding(replace(onboarding, completed=10))
     with db.write() as tx:
@@ -314,7 +379,7 @@ def test_people_tokens_and_onboarding(db: SqlDatabase) -> None:
             assert tx.tenants.find(reference) == made.tenant
         tx.tenants.set_roles(made.tenant.id, person.upn, frozenset({Role.GLOBAL_ADMIN}))
         assert tx.tenants.remove_person(made.tenant.id, person.upn)
-        assert tx.tenants.token(b"x" * 32) is None, "a removed person's tokens go too"
+        assert tx.sign_in.by_digest(b"x" * 32) is None, "a removed person's tokens go too"
         assert tx.tenants.person(person.upn) is None
 
 
@@ -487,16 +552,87 @@ def test_records_are_found_by_everything_and_in_order(db: SqlDatabase) -> None:
         assert tx.audit.search(AuditQuery(tenant_id="t", after=records[3].id, limit=1)) == [records[2]]
 
 
-def test_an_alert_is_raised_once_while_it_lasts(db: SqlDatabase) -> None:
-    alert = Alert("t", AlertKind.KEY_DENIED, "policy", 5, None, "both keys")
+def alert(tenant_id: str, subject_id: str, raised: int = 5, **more: Any) -> Alert:
+    known: dict[str, Any] = {"escalated": None, "resolved": None, "told": raised} | more
+    return Alert(
+        id=fresh(),
+        tenant_id=tenant_id,
+        kind=AlertKind.KEY_DENIED,
+        subject_id=subject_id,
+        detail="both keys",
+        raised=raised,
+        last_seen=raised,
+        times=1,
+        **known,
+    )
+
+
+def test_an_alert_lasts_until_it_is_resolved_and_is_kept_for_a_while(db: SqlDatabase) -> None:
+    first, second = alert("t", "policy", told=6), alert("t", "policy", 9, told=None)
     with db.write() as tx:
-        assert tx.alerts.raise_alert(alert)
-        assert not tx.alerts.raise_alert(replace(alert, raised=6))
-        assert tx.alerts.resolve("policy", [AlertKind.KEY_DEGRADED], 7) == 0
-        assert tx.alerts.resolve("policy", [AlertKind.KEY_DENIED], 7) == 1
-        assert tx.alerts.raise_alert(replace(alert, raised=8))
-        assert [(one.raised, one.resolved) for one in tx.alerts.page("t", limit=9)] == [(8, None), (5, 7)]
-        assert len(tx.alerts.page(None, limit=1)) == 1
+        tx.alerts.insert(first)
+        assert tx.alerts.lasting("t", "policy", [AlertKind.KEY_DEGRADED]) == []
+        assert tx.alerts.lasting("u", "policy", [AlertKind.KEY_DENIED]) == []
+        assert tx.alerts.lasting("t", "policy", list(AlertKind)) == [first]
+        ended = replace(first, resolved=7, times=3, last_seen=7, escalated=6, detail="one key")
+        tx.alerts.save(ended)
+        assert tx.alerts.lasting("t", "policy", list(AlertKind)) == []
+        tx.alerts.insert(second)
+    with db.read() as tx:
+        assert tx.alerts.page("t", limit=9) == [second, ended]
+        assert tx.alerts.page("t", limit=9, lasting_only=True) == [second]
+        assert tx.alerts.page("t", limit=9, kinds=[AlertKind.ORPHANS]) == []
+        assert tx.alerts.page(None, limit=1, kinds=[AlertKind.KEY_DENIED]) == [second]
+        assert tx.alerts.lasting_of([AlertKind.KEY_DENIED], 9) == [second]
+        assert tx.alerts.untold(9) == [second]
+        assert tx.alerts.last_told("t", "policy", AlertKind.KEY_DENIED) == 6
+    with db.write() as tx:
+        assert [tx.alerts.forget(before) for before in (7, 8)] == [0, 1]
+        assert tx.alerts.page(None, limit=9) == [second]
+
+
+def test_of_one_condition_there_is_one_alert(db: SqlDatabase) -> None:
+    with db.write() as tx:
+        tx.alerts.insert(alert("t", "policy", resolved=6))
+        tx.alerts.insert(alert("t", "policy"))
+        tx.alerts.insert(alert("u", "policy"))
+    with pytest.raises(SqlIntegrityError), db.write() as tx:
+        tx.alerts.insert(alert("t", "policy", 9))
+    with db.read() as tx:
+        assert len(tx.alerts.page("t", limit=9)) == 2
+
+
+def test_events_come_in_the_order_they_were_written(db: SqlDatabase) -> None:
+    lasts, over = alert("t", "a"), alert("t", "b", resolved=8)
+    with db.write() as tx:
+        tx.alerts.insert(lasts)
+        tx.alerts.insert(over)
+        for number, of in enumerate((lasts, over, lasts)):
+            tx.hooks.add_event(Event(0, fresh(), of.id, "t", of.kind, of.subject_id, Severity.CRITICAL, EventState.RAISED, 9 - number))
+    with db.read() as tx:
+        events = tx.hooks.events_after(0, 10)
+        assert [event.at for event in events] == [9, 8, 7]
+        assert [event.alert_id for event in events] == [lasts.id, over.id, lasts.id]
+        assert tx.hooks.events_after(events[0].sequence, 1) == events[1:2]
+        assert tx.hooks.events_after(events[-1].sequence, 1) == []
+        assert tx.hooks.ended([lasts.id, over.id, "gone"]) == {over.id, "gone"}
+    with db.write() as tx:
+        assert tx.hooks.forget_events(8) == 1
+        assert tx.hooks.events_after(0, 10) == events[:2]
+
+
+def test_a_hook_s_state_and_the_beats_of_workers_are_kept(db: SqlDatabase) -> None:
+    state = HookState("phone", 1, 2, 3, 4, 5, "said no", "owner", 6)
+    with db.write() as tx:
+        assert tx.hooks.state("phone") is None
+        tx.hooks.save_state(replace(state, position=1))
+        tx.hooks.save_state(state)
+        assert tx.hooks.last_beat() == 0
+        for owner, now in (("one", 10), ("two", 20), ("one", 15)):
+            tx.hooks.beat(owner, now)
+    with db.read() as tx:
+        assert tx.hooks.state("phone") == state
+        assert tx.hooks.last_beat() == 20
 
 
 def test_a_probe_lease_ends_by_itself(db: SqlDatabase, other: SqlDatabase) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 METADATA = MetaData(
@@ -59,10 +60,38 @@ tokens = Table(
     "tokens",
     METADATA,
     Column("digest", LargeBinary(32), primary_key=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
     Column("upn", String(320), nullable=False, index=True),
-    Column("tenant_id", String(36)),
-    Column("claim", Boolean, nullable=False),
+    Column("tenant_id", String(36), index=True),
+    Column("name", String(128), nullable=False),
+    Column("scopes", Text),
+    Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
+    Column("last_used", BigInteger),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    METADATA,
+    _id(primary=True),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("ends", BigInteger),
+)
+
+sign_in_providers = Table(
+    "sign_in_providers",
+    METADATA,
+    Column("tenant_id", String(36), ForeignKey("tenants.id"), primary_key=True),
+    Column("issuer", String(512), nullable=False),
+    Column("audience", String(256), nullable=False),
+    Column("upn_claim", String(64), nullable=False),
+    Column("required_claim", String(64), nullable=False),
+    Column("required_value", String(256), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Index(None, "issuer", "audience"),
 )
 
 onboardings = Table(
@@ -130,6 +159,9 @@ policy_states = Table(
     Column("lease_until", BigInteger, nullable=False),
 )
 
+UNMOVED = text("move_state IN ('queued', 'moving', 'failed')")
+"""Mailboxes whose change of hierarchy is not done: few, of many. A query that finds them by the index has these very words."""
+
 mailboxes = Table(
     "mailboxes",
     METADATA,
@@ -151,6 +183,7 @@ mailboxes = Table(
     UniqueConstraint("tenant_id", "upn"),
     Index(None, "pending_policy_id", "tenant_id"),
     Index(None, "policy_id"),
+    Index("ix_mailboxes_unmoved", "assigned_at", sqlite_where=UNMOVED, postgresql_where=UNMOVED),
 )
 
 mailbox_keys = Table(
@@ -265,13 +298,62 @@ alerts = Table(
     "alerts",
     METADATA,
     Column("sequence", COUNTED, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
     Column("tenant_id", String(36), nullable=False, index=True),
     Column("kind", String(32), nullable=False),
     Column("subject_id", String(36), nullable=False),
-    Column("raised", BigInteger, nullable=False),
-    Column("resolved", BigInteger),
     Column("detail", Text, nullable=False),
+    Column("raised", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+    Column("times", BigInteger, nullable=False),
+    Column("escalated", BigInteger),
+    Column("resolved", BigInteger),
+    Column("told", BigInteger),
     Index(None, "subject_id", "kind"),
+    Index(
+        "uq_alerts_open",
+        "tenant_id",
+        "subject_id",
+        "kind",
+        unique=True,
+        sqlite_where=text("resolved IS NULL"),
+        postgresql_where=text("resolved IS NULL"),
+    ),
+)
+
+alert_events = Table(
+    "alert_events",
+    METADATA,
+    Column("sequence", COUNTED, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("alert_id", String(36), nullable=False),
+    Column("tenant_id", String(36), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("subject_id", String(36), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+hook_states = Table(
+    "hook_states",
+    METADATA,
+    Column("name", String(36), primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("failing_since", BigInteger, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("lease_owner", String(64), nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+)
+
+worker_beats = Table(
+    "worker_beats",
+    METADATA,
+    Column("owner", String(64), primary_key=True),
+    Column("at", BigInteger, nullable=False),
 )
 
 settings = Table("settings", METADATA, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))

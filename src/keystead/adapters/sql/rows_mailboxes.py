@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, null, or_, select, update
 
-from keystead.adapters.sql.keystead_schema import folders, items, mailbox_delegates, mailbox_keys, mailboxes, objects
+from keystead.adapters.sql.keystead_schema import UNMOVED, folders, items, mailbox_delegates, mailbox_keys, mailboxes, objects
 from keystead.adapters.sql.rows import Many, chunks, conflict
 from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState, StoredObject
 from keystead.ports.tx import ItemPlace
@@ -404,7 +404,7 @@ class SqlMailboxRows:
     def overdue_moves(self, tenant_id: str | None, assigned_before: int) -> list[Mailbox]:
         query = select(*_MAILBOX_COLUMNS).where(
             mailboxes.c.assigned_at < assigned_before,
-            mailboxes.c.move_state.in_([MoveState.QUEUED.value, MoveState.MOVING.value]),
+            UNMOVED,
         )
         if tenant_id is not None:
             query = query.where(mailboxes.c.tenant_id == tenant_id)

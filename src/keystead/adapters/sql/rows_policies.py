@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
-from keystead.adapters.sql.keystead_schema import mailboxes, policies, policy_copies, policy_states, policy_versions
+from keystead.adapters.sql.keystead_schema import mailboxes, policies, policy_copies, policy_states, policy_versions, signing_keys
 from keystead.adapters.sql.rows import chunks, conflict
 from keystead.core.errors import IntegrityFailure
 from keystead.core.keys.outcome import OutcomeClass
@@ -136,8 +136,11 @@ class SqlPolicyRows:
         )
         return [_policy(row) for row in self._connection.execute(query)]
 
-    def everywhere(self) -> list[Policy]:
-        return [_policy(row) for row in self._connection.execute(select(policies).order_by(policies.c.created))]
+    def any_provider(self) -> str | None:
+        found: str | None = self._connection.execute(
+            select(policies.c.id).where(policies.c.workload == Workload.PROVIDER.value).limit(1)
+        ).scalar()
+        return found
 
     def count(self, tenant_id: str, workload: Workload) -> int:
         query = select(func.count()).select_from(policies).where(policies.c.tenant_id == tenant_id, policies.c.workload == workload.value)
@@ -256,6 +259,11 @@ class SqlPolicyRows:
             )
         )
 
+    def ageing(self, *, after: int, until: int, probed_until: int, limit: int) -> list[str]:
+        states = policy_states.c
+        query = select(states.policy_id).where(states.succeeded_at > after, states.succeeded_at <= until, states.probed_at <= probed_until)
+        return list(self._connection.execute(query.order_by(states.succeeded_at).limit(limit)).scalars())
+
     def take_probe_lease(self, policy_id: str, owner: str, now: int, until: int) -> bool:
         return bool(
             self._connection.execute(
@@ -279,6 +287,6 @@ class SqlPolicyRows:
         candidates = list(known)
         named: set[str] = set()
         for part in chunks(candidates):
-            for column in (policies.c.shred_key_id, policies.c.availability_key_id, policies.c.id):
+            for column in (policies.c.shred_key_id, policies.c.availability_key_id, policies.c.id, signing_keys.c.id):
                 named.update(self._connection.execute(select(column).where(column.in_(part))).scalars())
         return [key_id for key_id in candidates if key_id not in named]

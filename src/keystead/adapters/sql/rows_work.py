@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from sqlalchemy import case, delete, func, insert, or_, select, update
 
-from keystead.adapters.sql.keystead_schema import alerts, audit_records, jobs, settings
+from keystead.adapters.sql.keystead_schema import alert_events, alerts, audit_records, hook_states, jobs, settings, worker_beats
 from keystead.adapters.sql.rows import Many
-from keystead.core.alerts import Alert, AlertKind
+from keystead.core.alerts import Alert, AlertKind, Event, EventState, HookState, Severity
 from keystead.core.audit.record import AuditRecord, RecordType, UserType
 from keystead.core.jobs import FINISHED, Job, JobState
 
@@ -101,10 +102,11 @@ class SqlJobRows:
             query = query.where(jobs.c.sequence < select(jobs.c.sequence).where(jobs.c.id == after).scalar_subquery())
         return [_job(row) for row in self._connection.execute(query)]
 
-    def claim(self, owner: str, now: int, until: int, *, only: str = "", kind: str = "") -> Job | None:
+    def claim(self, owner: str, now: int, until: int, *, only: str = "", alone: bool = False, kind: str = "") -> Job | None:
         row = self._most_urgent(now, jobs.c.id == only) if only else None
-        wanted = ([jobs.c.parent_id == only] if only else []) + ([jobs.c.kind == kind] if kind else [])
-        row = row or self._most_urgent(now, *wanted)
+        if row is None and not (only and alone):
+            wanted = ([jobs.c.parent_id == only] if only else []) + ([jobs.c.kind == kind] if kind else [])
+            row = self._most_urgent(now, *wanted)
         if row is None:
             return None
         self._connection.execute(
@@ -199,6 +201,11 @@ class SqlJobRows:
             update(jobs).where(jobs.c.lease_owner == owner, jobs.c.state == JobState.RUNNING.value).values(lease_until=0)
         )
 
+    def waiting_since(self, before: int) -> Job | None:
+        query = select(jobs).where(jobs.c.state == JobState.QUEUED.value, jobs.c.not_before <= before, jobs.c.created <= before).limit(1)
+        row = self._connection.execute(query).first()
+        return _job(row) if row else None
+
     def exists(self, kind: str, subject_id: str) -> bool:
         query = select(jobs.c.id).where(jobs.c.subject_id == subject_id, jobs.c.kind == kind, jobs.c.state.in_(_UNFINISHED)).limit(1)
         return self._connection.execute(query).first() is not None
@@ -275,56 +282,149 @@ class SqlAuditRows:
         ]
 
 
+def _alert(row: Row[tuple[object, ...]]) -> Alert:
+    return Alert(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        kind=AlertKind(row.kind),
+        subject_id=row.subject_id,
+        detail=row.detail,
+        raised=row.raised,
+        last_seen=row.last_seen,
+        times=row.times,
+        escalated=row.escalated,
+        resolved=row.resolved,
+        told=row.told,
+    )
+
+
 class SqlAlertRows:
     """Implements ports.tx.AlertRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def raise_alert(self, alert: Alert) -> bool:
-        open_ones = select(alerts.c.sequence).where(
-            alerts.c.subject_id == alert.subject_id, alerts.c.kind == alert.kind.value, alerts.c.resolved.is_(None)
+    def lasting(self, tenant_id: str, subject_id: str, kinds: Sequence[AlertKind]) -> list[Alert]:
+        query = select(alerts).where(
+            alerts.c.tenant_id == tenant_id,
+            alerts.c.subject_id == subject_id,
+            alerts.c.kind.in_([kind.value for kind in kinds]),
+            alerts.c.resolved.is_(None),
         )
-        if self._connection.execute(open_ones).first() is not None:
-            return False
-        self._connection.execute(
-            insert(alerts).values(
-                tenant_id=alert.tenant_id,
-                kind=alert.kind.value,
-                subject_id=alert.subject_id,
-                raised=alert.raised,
-                resolved=alert.resolved,
-                detail=alert.detail,
-            )
+        return [_alert(row) for row in self._connection.execute(query)]
+
+    def lasting_of(self, kinds: Sequence[AlertKind], limit: int) -> list[Alert]:
+        query = select(alerts).where(alerts.c.resolved.is_(None), alerts.c.kind.in_([kind.value for kind in kinds]))
+        return [_alert(row) for row in self._connection.execute(query.order_by(alerts.c.sequence).limit(limit))]
+
+    def untold(self, limit: int) -> list[Alert]:
+        query = select(alerts).where(alerts.c.resolved.is_(None), alerts.c.told.is_(None)).order_by(alerts.c.sequence).limit(limit)
+        return [_alert(row) for row in self._connection.execute(query)]
+
+    def last_told(self, tenant_id: str, subject_id: str, kind: AlertKind) -> int:
+        query = select(func.max(alerts.c.told)).where(
+            alerts.c.tenant_id == tenant_id, alerts.c.subject_id == subject_id, alerts.c.kind == kind.value
         )
-        return True
+        return self._connection.execute(query).scalar() or 0
 
-    def resolve(self, subject_id: str, kinds: Sequence[AlertKind], now: int) -> int:
-        return self._connection.execute(
-            update(alerts)
-            .where(
-                alerts.c.subject_id == subject_id,
-                alerts.c.kind.in_([kind.value for kind in kinds]),
-                alerts.c.resolved.is_(None),
-            )
-            .values(resolved=now)
-        ).rowcount
+    def insert(self, alert: Alert) -> None:
+        self._connection.execute(insert(alerts).values(id=alert.id, **_fields(alert)))
 
-    def page(self, tenant_id: str | None, *, limit: int) -> list[Alert]:
+    def save(self, alert: Alert) -> None:
+        self._connection.execute(update(alerts).where(alerts.c.id == alert.id).values(**_fields(alert)))
+
+    def page(self, tenant_id: str | None, *, limit: int, kinds: Sequence[AlertKind] = (), lasting_only: bool = False) -> list[Alert]:
         query = select(alerts).order_by(alerts.c.sequence.desc()).limit(limit)
         if tenant_id is not None:
             query = query.where(alerts.c.tenant_id == tenant_id)
+        if kinds:
+            query = query.where(alerts.c.kind.in_([kind.value for kind in kinds]))
+        if lasting_only:
+            query = query.where(alerts.c.resolved.is_(None))
+        return [_alert(row) for row in self._connection.execute(query)]
+
+    def forget(self, before: int) -> int:
+        return self._connection.execute(delete(alerts).where(alerts.c.resolved < before)).rowcount
+
+
+def _fields(alert: Alert) -> dict[str, object]:
+    """All columns of an alert but its id."""
+    return {
+        "tenant_id": alert.tenant_id,
+        "kind": alert.kind.value,
+        "subject_id": alert.subject_id,
+        "detail": alert.detail,
+        "raised": alert.raised,
+        "last_seen": alert.last_seen,
+        "times": alert.times,
+        "escalated": alert.escalated,
+        "resolved": alert.resolved,
+        "told": alert.told,
+    }
+
+
+class SqlHookRows:
+    """Implements ports.tx.HookRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add_event(self, event: Event) -> None:
+        self._connection.execute(
+            insert(alert_events).values(
+                id=event.id,
+                alert_id=event.alert_id,
+                tenant_id=event.tenant_id,
+                kind=event.kind.value,
+                subject_id=event.subject_id,
+                severity=event.severity.value,
+                state=event.state.value,
+                at=event.at,
+            )
+        )
+
+    def events_after(self, position: int, limit: int) -> list[Event]:
+        query = select(alert_events).where(alert_events.c.sequence > position).order_by(alert_events.c.sequence).limit(limit)
         return [
-            Alert(
+            Event(
+                sequence=row.sequence,
+                id=row.id,
+                alert_id=row.alert_id,
                 tenant_id=row.tenant_id,
                 kind=AlertKind(row.kind),
                 subject_id=row.subject_id,
-                raised=row.raised,
-                resolved=row.resolved,
-                detail=row.detail,
+                severity=Severity(row.severity),
+                state=EventState(row.state),
+                at=row.at,
             )
             for row in self._connection.execute(query)
         ]
+
+    def ended(self, alert_ids: Sequence[str]) -> set[str]:
+        wanted = select(alerts.c.id).where(alerts.c.id.in_(list(alert_ids)), alerts.c.resolved.is_(None))
+        return set(alert_ids) - set(self._connection.execute(wanted).scalars())
+
+    def forget_events(self, before: int) -> int:
+        return self._connection.execute(delete(alert_events).where(alert_events.c.at < before)).rowcount
+
+    def state(self, name: str) -> HookState | None:
+        row = self._connection.execute(select(hook_states).where(hook_states.c.name == name)).first()
+        return HookState(**row._mapping) if row else None  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+
+    def save_state(self, state: HookState) -> None:
+        self._connection.execute(delete(hook_states).where(hook_states.c.name == state.name))
+        self._connection.execute(insert(hook_states).values(**asdict(state)))
+
+    def beat(self, owner: str, now: int) -> None:
+        self._connection.execute(delete(worker_beats).where(or_(worker_beats.c.owner == owner, worker_beats.c.at < now - _BEATS_KEPT)))
+        self._connection.execute(insert(worker_beats).values(owner=owner, at=now))
+
+    def last_beat(self) -> int:
+        return self._connection.execute(select(func.max(worker_beats.c.at))).scalar() or 0
+
+
+_BEATS_KEPT = 7 * 24 * 60 * 60 * 1_000
+"""Milliseconds a worker that shows itself no more is remembered."""
 
 
 class SqlSettingRows:

@@ -83,15 +83,61 @@ class AuditRecordView(Response, frozen=True):
 
 
 class ListAlerts(Request, frozen=True):
+    """Newest first. No `kinds`: all. `of_tenant`: on the provider's route, that tenant's alone, by name, domain or id."""
+
+    kinds: list[str] = []
+    lasting_only: bool = False
+    of_tenant: str = ""
     limit: Limit = 100
 
 
 class AlertView(Response, frozen=True):
+    """One condition, from when it was first seen (`raised`) until it ended.
+
+    `tenant_id` is empty for the installation's own. `subject_name` is that of the policy, mailbox or hook, shown to the tenant's people; the
+    provider's see ids. `escalated`: since when it is critical whatever its kind. `mend`: what to do.
+    """
+
+    id: str
+    tenant_id: str
     kind: str
+    severity: str
     subject_id: str
+    subject_name: str
     raised: datetime
+    last_seen: datetime
+    times: int
+    escalated: datetime | None
     resolved: datetime | None
+    text: str
+    mend: str
     detail: str
+
+
+class TryHook(Request, frozen=True):
+    """`hook`: its name in keystead.toml."""
+
+    hook: str
+
+
+class HookTried(Response, frozen=True):
+    """A test message got through; `answer` is what the other side said."""
+
+    hook: str
+    event_id: str
+    answer: str
+
+
+class HookView(Response, frozen=True):
+    """One hook of keystead.toml. `failures`: in a row; `last_error` is what the last of them was; `next_try` is empty for at once."""
+
+    name: str
+    kinds: list[str]
+    tenant: str
+    failures: int
+    failing_since: datetime | None
+    next_try: datetime | None
+    last_error: str
 
 
 class SettingView(Response, frozen=True):

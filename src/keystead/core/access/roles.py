@@ -114,6 +114,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "alerts.list": _DIRECTORY,
     "audit.installation": _OPERATOR,
     "alerts.everywhere": _OPERATOR,
+    "alerts.hooks": _OPERATOR,
+    "alerts.test": _OPERATOR,
     "job.list": _DIRECTORY,
     "job.show": _DIRECTORY,
     "job.cancel": _EXCHANGE,

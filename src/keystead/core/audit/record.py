@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FALLBACK = "Fallback to Availability Key"
+SIGN_IN_FAILED = "UserLoginFailed"
 
 OPERATIONS: Mapping[str, str] = {
     "tenant.create": "New-Tenant",
@@ -21,6 +22,16 @@ OPERATIONS: Mapping[str, str] = {
     "user.add": "New-User",
     "user.remove": "Remove-User",
     "user.claim": "Redeem-ClaimToken",
+    "user.reissue-claim": "New-ClaimToken",
+    "tenant.reissue-claim": "New-ClaimToken",
+    "token.create": "New-ServiceToken",
+    "token.revoke": "Remove-Token",
+    "token.renew": "Update-SignInToken",
+    "provider-token.create": "New-ServiceToken",
+    "provider-token.revoke": "Remove-Token",
+    "sign-in-provider.set": "Set-SignInProvider",
+    "sign-in-provider.remove": "Remove-SignInProvider",
+    "signing-key.rotate": "Update-SigningKey",
     "policy.create": "New-DataEncryptionPolicy",
     "policy.refresh": "Set-DataEncryptionPolicy",
     "policy.set": "Set-DataEncryptionPolicy",
@@ -41,6 +52,7 @@ OPERATIONS: Mapping[str, str] = {
     "keystore.rotate": "Update-KeyStoreEpoch",
     "keystore.roll": "Update-AvailabilityKey",
     "settings.set": "Set-KeysteadSetting",
+    "alerts.test": "Test-AlertHook",
     "dev.clock.advance": "Set-DevClock",
     "dev.fault": "Set-DevFault",
 }
@@ -53,6 +65,7 @@ class RecordType(IntEnum):
     EXCHANGE_ADMIN = 1
     EXCHANGE_ITEM = 2
     DATA_CENTER = 10
+    SIGN_IN = 15
     COMPLIANCE = 18
     CUSTOMER_KEY = 69
 

@@ -10,12 +10,14 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from keystead.core.alerts import Alert, AlertKind
+from keystead.core.alerts import AlertKind, Condition
 from keystead.core.errors import KeysteadError, Refused, Unavailable
-from keystead.core.jobs import Job, JobState
+from keystead.core.jobs import STUCK_AFTER, Job, JobState
+from keystead.services.alerting import beat, raise_alert
 from keystead.services.jobs.hierarchy import change_hierarchy, move_mailbox
 from keystead.services.jobs.slices import LostLeaseError
-from keystead.services.jobs.upkeep import clean, collect_orphans, schedule_upkeep
+from keystead.services.jobs.upkeep import clean, collect_orphans, ensure_upkeep, keep_signing_keys, keep_up
+from keystead.services.tally import Counted
 
 if TYPE_CHECKING:
     import threading
@@ -31,30 +33,48 @@ KINDS: Mapping[str, Slice] = {
     "move-mailbox": move_mailbox,
     "clean": clean,
     "collect-orphans": collect_orphans,
+    "signing-keys": keep_signing_keys,
+    "upkeep": keep_up,
 }
+
+_log = logging.getLogger("keystead.jobs")
 
 FIRST_WAIT = 1_000
 LONGEST_WAIT = 300_000
 """Milliseconds between tries of a job that fails: doubling from one second to five minutes."""
 CLAIM_TIME = 5_000
 """How long one claim runs slices before it gives the job back, so that urgent jobs get their turn."""
+BEAT = 60_000
+"""How often a worker shows that it gets on, in milliseconds."""
 IDLE = 500
 """How long a worker with nothing to do waits before it looks again, in milliseconds."""
 
 
-def run_one(services: Services, *, only: str = "", kind: str = "", stopping: Callable[[], bool] = bool) -> Job | None:
+def run_one(services: Services, *, only: str = "", alone: bool = False, kind: str = "", stopping: Callable[[], bool] = bool) -> Job | None:
     """Claim the most urgent job and run slices of it for a few seconds; None when there is nothing to do.
 
     Args:
         services: the service.
         only: run this job, or one it started, and no other.
+        alone: not one it started either.
         kind: run jobs of this kind, and no other.
         stopping: whether to give the job back after the slice that runs.
     """
-    job = _claim(services, only, kind)
+    if not alone:
+        relieve(services)
+    now = services.clock.now()
+    with services.db.write() as tx:
+        job = tx.jobs.claim(services.owner, now, now + services.settings.job_lease, only=only, alone=alone, kind=kind)
     if job is None:
         return None
-    until = services.clock.now() + CLAIM_TIME
+    started = services.clock.now()
+    job = _turn(services, job, started + CLAIM_TIME, stopping)
+    _tell(services, job, services.clock.now() - started)
+    return job
+
+
+def _turn(services: Services, job: Job, until: int, stopping: Callable[[], bool]) -> Job:
+    """Slices of a claimed job until its time is up; the job as it is then, still RUNNING only when its lease was lost."""
     try:
         while job.state is JobState.RUNNING:
             job = KINDS[job.kind](services, job)
@@ -68,11 +88,26 @@ def run_one(services: Services, *, only: str = "", kind: str = "", stopping: Cal
         return _failed(services, job, error)
     except Exception as error:
         # A defect of ours. One job that meets it must not stop the others: it is tried again later, and the log has the trace.
-        logging.getLogger("keystead.jobs").exception("the job %s (%s) met a defect", job.id, job.kind)
+        _log.exception("the job %s (%s) met a defect", job.id, job.kind)
         return _failed(
             services, job, Unavailable("defect", f"the job met a defect: {type(error).__name__}", "report it; the log has the trace")
         )
     return job
+
+
+def _tell(services: Services, job: Job, lasted: int) -> None:
+    """Count a turn and write a line of the log: ids and numbers, and of an error its code."""
+    if job.state is JobState.RUNNING:
+        outcome = "lease-lost"
+    elif job.state is JobState.QUEUED:
+        outcome = "to-be-tried-again" if job.error else "goes-on"
+    else:
+        outcome = job.state.value
+    services.tally.count(Counted.TURN, job.kind, outcome)
+    told = {"job_id": job.id, "kind": job.kind, "tenant_id": job.tenant_id, "outcome": outcome, "done": job.done, "total": job.total}
+    if job.error:
+        told["code"] = job.error.partition(":")[0]
+    _log.log(logging.WARNING if job.error else logging.INFO, "job", extra={**told, "ms": lasted})
 
 
 def push(services: Services, job_id: str) -> None:
@@ -84,22 +119,35 @@ def push(services: Services, job_id: str) -> None:
         services.clock.sleep(IDLE // 5)
 
 
-def run_until_stopped(services: Services, stopped: threading.Event, upkeep: Callable[[], None]) -> None:
-    """What `keystead worker` and each job thread of `keystead serve` does: run jobs, and once a minute the upkeep of service and vault.
+def run_rung(services: Services, job_id: str, stopping: Callable[[], bool]) -> None:
+    """What a worker of a fleet does when a job is rung for; a job that is not due, done, or run by another is left alone."""
+    services.alive(services.owner)
+    run_one(services, only=job_id, alone=True, stopping=stopping)
+
+
+def sweep(services: Services) -> None:
+    """What some worker of a fleet does every few seconds: free the jobs of the dead, and see that the upkeep is asked for."""
+    relieve(services)
+    ensure_upkeep(services)
+    beat(services)
+
+
+def run_until_stopped(services: Services, stopped: threading.Event) -> None:
+    """What each thread of `keystead worker` and each job thread of `keystead serve` does: run jobs, the upkeep among them.
 
     When told to stop it gives its job back after the slice that runs. A database that does not answer is asked again after a moment.
     """
-    next_upkeep = 0
+    next_beat = 0
     while not stopped.is_set():
         try:
             now = services.clock.now()
-            if now >= next_upkeep:
-                schedule_upkeep(services)
-                upkeep()
-                next_upkeep = now + 60_000
+            if now >= next_beat:
+                ensure_upkeep(services)
+                beat(services)
+                next_beat = now + BEAT
             idle = run_one(services, stopping=stopped.is_set) is None
         except Unavailable as error:
-            logging.getLogger("keystead.jobs").warning("no job can be run now: %s", error)
+            _log.warning("no job can be run now: %s", error)
             idle = True
         if idle:
             stopped.wait(IDLE / 1_000)
@@ -111,17 +159,16 @@ def run_due(services: Services) -> None:
         pass
 
 
-def _claim(services: Services, only: str, kind: str) -> Job | None:
-    """Take a job; leases of processes that are known to be dead end first."""
+def relieve(services: Services) -> None:
+    """End the leases of processes that are known to be dead; this one is announced on the way."""
     services.alive(services.owner)
     with services.db.read() as tx:
         owners = tx.jobs.running_owners()
     dead = [owner for owner in owners if not services.alive(owner)]
-    now = services.clock.now()
-    with services.db.write() as tx:
-        for owner in dead:
-            tx.jobs.release(owner)
-        return tx.jobs.claim(services.owner, now, now + services.settings.job_lease, only=only, kind=kind)
+    if dead:
+        with services.db.write() as tx:
+            for owner in dead:
+                tx.jobs.release(owner)
 
 
 def _extend(services: Services, job: Job) -> None:
@@ -153,5 +200,7 @@ def _failed(services: Services, job: Job, error: KeysteadError) -> Job:
     )
     with services.db.write() as tx:
         if tx.jobs.save(failed):
-            tx.alerts.raise_alert(Alert(job.tenant_id, AlertKind.JOB_FAILING, job.id, now, None, f"{job.kind}: {error.code}"))
+            stuck = not again or attempts >= STUCK_AFTER
+            condition = Condition(job.tenant_id, AlertKind.JOB_FAILING, job.id, f"{job.kind}: {error.code}", escalated=stuck)
+            raise_alert(services, tx, condition)
     return failed

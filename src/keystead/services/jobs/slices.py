@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from keystead.core.alerts import AlertKind
 from keystead.core.jobs import FINISHED, Job, JobState
+from keystead.services.alerting import resolve_alerts
 
 if TYPE_CHECKING:
     from keystead.ports.tx import Tx
@@ -29,7 +30,7 @@ def save(services: Services, tx: Tx, job: Job, **changes: object) -> Job:
     if not tx.jobs.save(saved):
         raise LostLeaseError
     if job.error:
-        tx.alerts.resolve(job.id, [AlertKind.JOB_FAILING], services.clock.now())
+        resolve_alerts(services, tx, job.tenant_id, job.id, [AlertKind.JOB_FAILING])
     return saved
 
 

@@ -6,9 +6,12 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from keystead.core.alerts import Alert, AlertKind
+from keystead.core.alerts import AlertKind, Condition
 from keystead.core.jobs import JobState
+from keystead.ports.clock import DAY, MINUTE
 from keystead.ports.keystore import Compartment
+from keystead.services import signing
+from keystead.services.alerting import raise_alert, resolve_alerts
 from keystead.services.auditing import record_system
 from keystead.services.jobs.rows import new_job
 from keystead.services.jobs.slices import done, save
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 BATCH = 500
 MOST_ORPHANS = 10_000
 """Objects marked at a time; the next run finds the rest."""
+ENDED_TOKENS_KEPT = 30 * DAY
+"""How long a token that ended is still known as that, and not as one that never was."""
 EVERYWHERE = ""
 """The tenant of upkeep jobs: none."""
 
@@ -64,7 +69,7 @@ def collect_orphans(services: Services, job: Job) -> Job:
         for ref in lost:
             services.objects.delete(ref)
     with services.db.write() as tx:
-        tx.alerts.resolve(job.id, [AlertKind.ORPHANS], services.clock.now())
+        resolve_alerts(services, tx, EVERYWHERE, job.id, [AlertKind.ORPHANS])
         return done(services, tx, job, done=removed + len(lost))
 
 
@@ -89,9 +94,7 @@ def _mark(services: Services, job: Job) -> Job:
         if not found:
             return done(services, tx, job)
         told = ", ".join(f"{count} in {where}" for where, count in found.items())
-        tx.alerts.raise_alert(
-            Alert(EVERYWHERE, AlertKind.ORPHANS, job.id, now, None, f"named by no row: {told}; removed at the second look")
-        )
+        raise_alert(services, tx, Condition(EVERYWHERE, AlertKind.ORPHANS, job.id, f"named by no row: {told}; removed at the second look"))
         return save(
             services, tx, job, state=JobState.QUEUED, not_before=now + grace, parameters=job.parameters | {_MARKED: json.dumps(marked)}
         )
@@ -103,9 +106,40 @@ def _record_orphans(services: Services, job: Job, operation: str, where: str, na
         record_system(services, tx, EVERYWHERE, operation, job.id, parameters, request_id=job.id)
 
 
+def keep_signing_keys(services: Services, job: Job) -> Job:
+    """Replace the signing key when its time has come, and forget keys and tokens that ended."""
+    signing.keep_up(services)
+    with services.db.write() as tx:
+        tx.sign_in.remove_expired(services.clock.now() - ENDED_TOKENS_KEPT)
+        return done(services, tx, job)
+
+
+UPKEEP = "upkeep"
+
+
+def ensure_upkeep(services: Services) -> None:
+    """Make the job that keeps the installation up, where there is none yet; it never ends."""
+    with services.db.read() as tx:
+        if tx.jobs.exists(UPKEEP, EVERYWHERE):
+            return
+    with services.db.write() as tx:
+        if not tx.jobs.exists(UPKEEP, EVERYWHERE):
+            tx.jobs.insert([new_job(services, EVERYWHERE, UPKEEP, EVERYWHERE, priority=1)])
+
+
+def keep_up(services: Services, job: Job) -> Job:
+    """Once a minute, by one process of all: the one that holds this job's lease."""
+    schedule_upkeep(services)
+    services.upkeep()
+    with services.db.write() as tx:
+        return save(services, tx, job, state=JobState.QUEUED, not_before=services.clock.now() + MINUTE)
+
+
 def schedule_upkeep(services: Services) -> None:
     """Make the upkeep jobs that are wanted and not there yet."""
     with services.db.write() as tx:
+        if signing.due(services, tx) and not tx.jobs.exists("signing-keys", EVERYWHERE):
+            tx.jobs.insert([new_job(services, EVERYWHERE, "signing-keys", EVERYWHERE, priority=8)])
         if tx.mailboxes.objects_due(services.clock.now(), 1) and not tx.jobs.exists("clean", EVERYWHERE):
             tx.jobs.insert([new_job(services, EVERYWHERE, "clean", EVERYWHERE, priority=8)])
         if not tx.jobs.exists("collect-orphans", EVERYWHERE):
