@@ -14,10 +14,10 @@ from keystead.core.errors import IntegrityFailure, KeyDenied, KeysteadError, Not
 from keystead.core.formats.mailbox_items import stands_alone
 from keystead.core.ids import new_id
 from keystead.core.keys.decide import Operation
-from keystead.core.policies.policy import Workload
+from keystead.core.policies.policy import CopyRole, Workload
 from keystead.ports.keystore import Compartment
 from keystead.services.items import key_of, open_item, open_part, open_summary
-from keystead.services.keyring import copies_of
+from keystead.services.keyring import PROVIDER, copies_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,9 +102,12 @@ def _policy(services: Services, policy: Policy, known: dict[Compartment, set[str
     result.policies += 1
     try:
         with services.db.read() as tx:
-            copies_of(tx, policy)
-        stored = Compartment.PROVIDER if policy.workload is Workload.PROVIDER else Compartment.AVAILABILITY_MAIL
-        for compartment, key_id in ((Compartment.SHRED, policy.shred_key_id), (stored, policy.availability_key_id)):
+            copies = copies_of(tx, policy)
+        if policy.workload is Workload.PROVIDER:
+            stored = (Compartment.PROVIDER, copies[CopyRole.PROVIDER].key_uri.removeprefix(PROVIDER))
+        else:
+            stored = (Compartment.AVAILABILITY_MAIL, policy.availability_key_id)
+        for compartment, key_id in ((Compartment.SHRED, policy.shred_key_id), stored):
             if key_id not in known[compartment]:
                 raise IntegrityFailure("keystore_key_missing", f"the key store has no key {key_id} in compartment {compartment}", "")
     except KeysteadError as error:
