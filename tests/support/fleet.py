@@ -1,0 +1,119 @@
+"""A fleet for tests: members that share PostgreSQL, objects and seals, each a directory with the same keystead.toml.
+
+cluster = Cluster()                              # of tests.support.postgres; `cluster()` where the test does not break it
+fleet = Fleet(tmp_path, cluster.databases(), containers=[...])
+home = fleet.open()                              # in this process
+worker = fleet.worker("--concurrency", "2")      # a process of its own; `start` of tests.support.http makes servers of `fleet.home`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from keystead.adapters.sql.engine import open_engine
+from keystead.adapters.sql.migrate import upgrade
+from keystead.settings import read_written
+from keystead.wiring import create_home, open_home
+from support.http import PROGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from keystead.core.configuration import ContainerConfig
+    from keystead.wiring import Home
+    from support.postgres import Databases
+
+START_SECONDS, STOP_SECONDS = 60, 60
+
+
+@dataclass
+class Fleet:
+    """An installation on PostgreSQL, as a dev one; `init` was run.
+
+    Attributes:
+        home: the directory of a member; made if it is not there.
+        databases: empty.
+        containers: of its objects; none for a folder.
+        tables: further tables of keystead.toml.
+    """
+
+    home: Path
+    databases: Databases
+    containers: Sequence[ContainerConfig] = ()
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Write the file, make the tables and the operator."""
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        tables: dict[str, dict[str, Any]] = {
+            "installation": {"dev": True},
+            "database": {"url": self.databases.keystead_url},
+            "keystore": {"url": self.databases.keys_url},
+            "vault": {"url": self.databases.vault_url},
+            "worker": {"runner": "procrastinate"},
+            "server": {"jobs": 0},
+        }
+        for name, values in self.tables.items():
+            tables[name] = {**tables.get(name, {}), **values}
+        lines = [_table(f"[{name}]", values) for name, values in tables.items()]
+        lines += [_table("[[objects.containers]]", asdict(container)) for container in self.containers]
+        (self.home / "keystead.toml").write_text("\n".join(lines))
+        configuration = read_written(self.home, {}).configuration
+        for family, config in (
+            ("keystead", configuration.database),
+            ("keys", configuration.keystore.database),
+            ("vault", configuration.vault.database),
+        ):
+            engine = open_engine(config, self.home / "none", self.home)
+            upgrade(engine, family)
+            engine.dispose()
+        create_home(self.home, dev=True, operator="operator@provider.example")
+
+    def open(self, **environment: str) -> Home:
+        """One more process of the fleet, inside this one."""
+        return open_home(self.home, environment)
+
+    def worker(self, *options: str, environment: Mapping[str, str] | None = None) -> Worker:
+        """Start a worker, and wait until it says that it works."""
+        log = self.home / "run" / f"worker-{time.monotonic_ns()}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*PROGRAM, "worker", "--home", str(self.home), *options],
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        until = time.monotonic() + START_SECONDS
+        while b"at once" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > until:
+                process.kill()
+                raise AssertionError(f"the worker did not start: {log.read_text()}")
+            time.sleep(0.02)  # polling for another process: nothing else tells
+        return Worker(process, log)
+
+
+@dataclass
+class Worker:
+    """A running worker, and what it writes."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+def _table(head: str, values: Mapping[str, Any]) -> str:
+    """TOML of one table; JSON's texts, numbers, lists and truth values are TOML's too."""
+    return "\n".join([head, *(f"{name} = {json.dumps(value)}" for name, value in values.items()), ""])
