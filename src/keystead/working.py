@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from keystead.core.configuration import Runner
 from keystead.core.errors import InvalidRequest
+from keystead.frontends.logs import start_log
 from keystead.services.alerting import standing_watch
 from keystead.services.jobs.runner import run_rung, run_until_stopped, sweep
 from keystead.wiring import open_home
@@ -41,6 +42,7 @@ def run_worker(path: Path, *, concurrency: int, announced: Callable[[int], None]
         KeysteadError: the home cannot be used.
     """
     home = open_home(path)
+    start_log(home.configuration.log)
     stopped = threading.Event()
     limit = home.configuration.worker.stop_timeout / 1_000
 

@@ -1,20 +1,14 @@
 """The OpenAPI 3.1 document, made from ROUTES: what `/openapi.json` and docs/openapi.json hold.
 
 Nothing is written by hand twice: paths, types and limits are the rows', who may call is `core.access.roles.ALLOWED`, the text is the
-docstring of the handler. Handlers are loaded for their docstrings when the document is made, and only then.
-
-How a request travels, by the kind of its body:
-
-- fields that the path names in braces travel there, never a second time elsewhere; `{tenant}` is the tenant's name, domain or id;
-- of GET, HEAD and DELETE requests and of uploads the other fields travel as query; a list is the same name several times;
-- of all others they are one JSON object, or one MessagePack map where the row is a batch.
+docstring of the handler. Handlers are loaded for their docstrings when the document is made, and only then. What travels where is
+said in `api.wire`.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,23 +18,19 @@ from keystead import __version__
 from keystead.api.call import Content
 from keystead.api.routes import MIB, ROUTES, Body, Route, Scope
 from keystead.api.types.problem import Problem
+from keystead.api.wire import JSON, OWN_TENANT, PROBLEM, REQUEST_ID, TENANT, in_body, in_path, in_query, media_type, takes_body
 from keystead.core.access.roles import ALLOWED, ANYBODY
 from keystead.core.stores.mailbox import MEDIA_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-PROBLEM = "application/problem+json"
-JSON = "application/json"
-MSGPACK = "application/msgpack"
-BYTES = "application/octet-stream"
-TENANT = "tenant"
-"""The path part that names the tenant; a field of no request."""
-
+_ID_HEADER = {
+    "description": "The id under which the call is in the audit log and the server's log.",
+    "schema": {"type": "string", "format": "uuid"},
+}
 _SCHEMAS = "#/components/schemas/"
 _RESPONSES = "#/components/responses/"
-_IN_BRACES = re.compile(r"\{([a-z_]+)\}")
-_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 _CHECKED = frozenset({"policy.create", "policy.refresh", "tenant.onboard"})
 """Rows that report several failed checks at once (422)."""
 
@@ -54,6 +44,7 @@ _ERRORS: Mapping[int, tuple[str, str]] = {
     413: ("TooLarge", "The body is larger than the route takes."),
     415: ("WrongType", "The body is of another media type than the route takes."),
     422: ("ChecksFailed", "Named checks failed; `failed_checks` has them all."),
+    431: ("HeadersTooLarge", "The headers are larger than the server takes."),
     429: ("TooMany", "Too many calls or attempts; `Retry-After` says when it is worth trying again."),
     500: ("Integrity", "Stored bytes are not what was written: no other data is returned in their place."),
     503: ("Unavailable", "A vault or store did not answer; the same call may work later."),
@@ -61,34 +52,14 @@ _ERRORS: Mapping[int, tuple[str, str]] = {
 _MAY_SUCCEED_LATER = frozenset({429, 503})
 
 
-def in_path(route: Route) -> tuple[str, ...]:
-    """Names in the braces of the row's path, in order; `tenant` among them."""
-    return tuple(_IN_BRACES.findall(route.path))
-
-
-def in_query(route: Route) -> tuple[str, ...]:
-    """Fields of the request that travel as query."""
-    return _others(route) if route.method in _WITHOUT_BODY or route.body is Body.UPLOAD else ()
-
-
-def in_body(route: Route) -> tuple[str, ...]:
-    """Fields of the request that travel in the body; none for an upload, whose body is the bytes."""
-    return () if route.method in _WITHOUT_BODY or route.body is Body.UPLOAD else _others(route)
-
-
 def has_body(route: Route) -> bool:
-    """Whether a call of the row carries a body."""
+    """Whether a call of the row has something to say in its body; of the others an empty one is taken."""
     return route.body is Body.UPLOAD or bool(in_body(route))
-
-
-def _others(route: Route) -> tuple[str, ...]:
-    path = frozenset(in_path(route))
-    return tuple(field.encode_name for field in msgspec.structs.fields(route.request) if field.encode_name not in path)
 
 
 def statuses(route: Route) -> tuple[int, ...]:
     """Every status a call of the row may be refused or fail with."""
-    may = {400, 401, 429, 500, 503}
+    may = {400, 401, 429, 431, 500, 503}
     if route.scope is not Scope.PUBLIC:
         may.add(403)
     if in_path(route):
@@ -97,7 +68,7 @@ def statuses(route: Route) -> tuple[int, ...]:
         may.add(409)
     if route.name in _CHECKED:
         may.add(422)
-    if has_body(route):
+    if takes_body(route):
         may |= {408, 413, 415}
     return tuple(sorted(may))
 
@@ -212,7 +183,7 @@ def _size(count: int) -> str:
 
 def _parameter(schemas: _Schemas, route: Route, name: str, place: str) -> dict[str, Any]:
     if name == TENANT:
-        schema: dict[str, Any] = {"type": "string", "description": "Name, domain or id."}
+        schema: dict[str, Any] = {"type": "string", "description": f"Name, domain or id; `{OWN_TENANT}` is the caller's own."}
     else:
         schema = schemas.field(route, name)
     required = place == "path" or name in schemas.full[route.request.__name__].get("required", ())
@@ -236,31 +207,35 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _request_body(schemas: _Schemas, route: Route) -> dict[str, Any]:
     if route.body is Body.UPLOAD:
-        return {"required": True, "content": {BYTES: {}}}
+        return {"required": True, "content": {media_type(route): {}}}
     schema = schemas.body(route)
     if route.body is Body.BATCH:
         return {
             "required": True,
             "description": "MessagePack; `data` is a byte string.",
-            "content": {MSGPACK: {"schema": schema}},
+            "content": {media_type(route): {"schema": schema}},
         }
     needed = "required" in schemas.made[schema["$ref"].removeprefix(_SCHEMAS)]
-    return {"required": needed, "content": {JSON: {"schema": schema}}}
+    return {"required": needed, "content": {media_type(route): {"schema": schema}}}
 
 
 def _answer(schemas: _Schemas, route: Route) -> dict[str, Any]:
     if route.body is Body.DOWNLOAD:
-        return {"description": "The bytes.", "content": {kind: {} for kind in sorted(set(MEDIA_TYPES.values()))}}
-    return {"description": "Done.", "content": {JSON: {"schema": schemas.of(route.response)}}}
+        text = "The bytes."
+        content: dict[str, Any] = {kind: {} for kind in sorted(set(MEDIA_TYPES.values()))}
+    else:
+        text = "Done."
+        content = {JSON: {"schema": schemas.of(route.response)}}
+    return {"description": text, "headers": {REQUEST_ID: _ID_HEADER}, "content": content}
 
 
 def _problem_answer(status: int, text: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"description": text, "content": {PROBLEM: {"schema": {"$ref": _SCHEMAS + "Problem"}}}}
+    headers: dict[str, Any] = {REQUEST_ID: _ID_HEADER}
     if status in _MAY_SUCCEED_LATER:
-        made["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
+        headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}
     if status == 401:
-        made["headers"] = {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}}
-    return made
+        headers["WWW-Authenticate"] = {"description": "`Bearer`.", "schema": {"type": "string"}}
+    return {"description": text, "headers": headers, "content": {PROBLEM: {"schema": {"$ref": _SCHEMAS + "Problem"}}}}
 
 
 def _noun(route: Route) -> str:
@@ -315,37 +290,39 @@ def _mark_times(schema: dict[str, Any], kind: type[msgspec.Struct]) -> None:
             next(one for one in shown["anyOf"] if one.get("type") == "string")["format"] = "date-time"
 
 
-def _probe(name: str, summary: str, description: str, answer: dict[str, Any], failure: str = "") -> dict[str, Any]:
-    made: dict[str, Any] = {
+def _page(name: str, summary: str, description: str, answer: dict[str, Any], *failures: int) -> dict[str, Any]:
+    answers = {"200": {"description": "Yes.", "headers": {REQUEST_ID: _ID_HEADER}, "content": answer}}
+    answers |= {str(status): {"$ref": _RESPONSES + _ERRORS[status][0]} for status in (*failures, 431)}
+    return {
         "operationId": name,
         "tags": ["server"],
         "summary": summary,
         "description": description,
         "security": [],
-        "responses": {"200": {"description": "Yes.", "content": answer}},
+        "responses": answers,
     }
-    if failure:
-        made["responses"][failure] = {"$ref": _RESPONSES + _ERRORS[int(failure)][0]}
-    return made
 
 
+_OBJECT = {JSON: {"schema": {"type": "object"}}}
 _ABOUT_ITSELF: Mapping[str, dict[str, Any]] = {
-    "/openapi.json": _probe("server.openapi", "This document.", "", {JSON: {"schema": {"type": "object"}}}),
-    "/healthz": _probe("server.health", "Whether the process answers.", "Asks nothing else.", {JSON: {"schema": {"type": "object"}}}),
-    "/readyz": _probe(
+    "/openapi.json": _page("server.openapi", "This document.", "", _OBJECT, 401),
+    "/healthz": _page("server.health", "Whether the process answers.", "Asks nothing else.", _OBJECT, 401),
+    "/readyz": _page(
         "server.ready",
         "Whether the process should be given calls.",
-        "No while it stops, and while its database does not answer.",
-        {JSON: {"schema": {"type": "object"}}},
-        "503",
+        "No while it stops, and while one of its stores does not answer.",
+        _OBJECT,
+        401,
+        503,
     ),
-    "/metrics": {
-        **_probe(
-            "server.metrics",
-            "Figures for Prometheus.",
-            "Open to loopback addresses, elsewhere to operators (docs/howto/watch.md).",
-            {"text/plain": {"schema": {"type": "string"}}},
-            "401",
-        ),
-    },
+    "/metrics": _page(
+        "server.metrics",
+        "Figures for Prometheus.",
+        "For callers on the server's own machine, and for operators (docs/howto/watch.md).",
+        {"text/plain": {"schema": {"type": "string"}}},
+        401,
+        403,
+        503,
+    ),
 }
+"""401: a header Authorization that holds no token is refused everywhere."""

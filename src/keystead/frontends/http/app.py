@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from keystead.api.call import Content, Upload
 from keystead.api.routes import ROUTES, Body, Scope
 from keystead.api.wire import JSON, OWN_TENANT, REQUEST_ID, TENANT, takes_body
+from keystead.core.access.principal import NOBODY
 from keystead.core.configuration import ServerConfig
 from keystead.core.errors import InvalidRequest, KeysteadError, Unavailable
 from keystead.core.ids import new_id
@@ -44,7 +45,7 @@ from keystead.frontends.http.threads import Threads
 from keystead.frontends.http.uploads import Bridge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from keystead.api.dispatch import Dispatcher
     from keystead.api.routes import Route
@@ -87,6 +88,8 @@ class Seen:
 
     Attributes:
         route: name of the row, path of a page, or empty where there is neither.
+        tenant: the tenant named, as the caller wrote it, or the caller's own; empty where there is no such tenant, and for nobody.
+        upn: who called; empty for nobody.
         seconds: from the first byte of the request's head to the last of the answer's body given to the connection.
         received: bytes of the request's body; sent: of the answer's.
         code: of the error, empty for none; `cut_off` for a stream that did not end.
@@ -95,6 +98,8 @@ class Seen:
     request_id: str
     route: str
     method: str
+    tenant: str
+    upn: str
     status: int
     code: str
     seconds: float
@@ -103,8 +108,16 @@ class Seen:
     client_ip: str
 
 
-def _unseen(_seen: Seen) -> None:
-    """Nobody looks."""
+class Observer(Protocol):
+    """Is told of each call in the event loop; must not block."""
+
+    def began(self) -> None:
+        """The head of a request is there."""
+        ...
+
+    def ended(self, seen: Seen) -> None:
+        """It is answered, or cut off."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +130,7 @@ class Parts:
         random: for request ids.
         checks: of /readyz: name of a store, and what raises when it does not answer.
         pages: documents beside the rows, by path; made in a thread.
-        observe: told of each call that is over; must not block.
+        observers: told of each call.
         config: limits.
     """
 
@@ -126,7 +139,7 @@ class Parts:
     random: RandomBytes
     checks: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     pages: Mapping[str, Callable[[Credentials], Document]] = field(default_factory=dict)
-    observe: Callable[[Seen], None] = _unseen
+    observers: Sequence[Observer] = ()
     config: ServerConfig = field(default_factory=ServerConfig)
 
 
@@ -243,9 +256,13 @@ class _Exchange:
         self.sent = 0
         self.sending = False
         self.credentials = Credentials()
+        self.tenant = ""
+        self.principal = NOBODY
 
     async def run(self) -> None:
         """Answer, whatever happens; then tell who looks."""
+        for observer in self.app.parts.observers:
+            observer.began()
         try:
             answer = await self._guarded()
             code = answer.code
@@ -265,10 +282,19 @@ class _Exchange:
                     self.app.calls.submit(_close, answer.rest)
         finally:
             seconds = perf_counter() - self.started
+            tenant = self._tenant_seen(answer.code)
+            upn, client_ip = self.principal.upn, self.credentials.client_ip
             seen = Seen(
-                self.id, self.route_name, self.method, answer.status, code, seconds, self.received, self.sent, self.credentials.client_ip
+                self.id, self.route_name, self.method, tenant, upn, answer.status, code, seconds, self.received, self.sent, client_ip
             )
-            self.app.parts.observe(seen)
+            for observer in self.app.parts.observers:
+                observer.ended(seen)
+
+    def _tenant_seen(self, code: str) -> str:
+        """The tenant for the log: nothing that a caller has only made up."""
+        if not self.principal.roles or code == "tenant_not_found":
+            return ""
+        return self.tenant or self.principal.tenant_id or ""
 
     async def _guarded(self) -> Answer:
         try:
@@ -302,11 +328,12 @@ class _Exchange:
                 return nothing((b"allow", ", ".join(allowed).encode()))
         route, path = self.app.router.find(self.method, self.path)
         self.route_name = route.name
+        self.tenant = _tenant(path)
         self.deadline = self.loop.time() + route.timeout
         size = self._body_size(route)
         if route.body is Body.UPLOAD:
             return await self._upload(route, path, size)
-        body = await self._body(route, path, size) if size else b""
+        body = await self._body(route, size) if size else b""
         return await self._within(self.app.calls.submit(self._call, route, path, body, None))  # type: ignore[no-any-return]  # what _call gives
 
     async def _page(self, page: Callable[[Credentials], Document] | None) -> Answer:
@@ -346,14 +373,14 @@ class _Exchange:
 
     # -- bodies ------------------------------------------------------------------------------------------------------------------------
 
-    async def _body(self, route: Route, path: Mapping[str, str], size: int) -> bytes:
+    async def _body(self, route: Route, size: int) -> bytes:
         """A whole body, at most as large as the row takes; a large one only from somebody who may call the row."""
         pieces: list[bytes] = []
         asked = route.scope is Scope.PUBLIC
         while True:
             if not asked and max(size, self.received) > LARGE_BODY:
                 asked = True
-                await self._within(self.app.calls.submit(self._admit, route, path))
+                await self._within(self.app.calls.submit(self._admit, route))
             piece, more = await self._piece()
             pieces.append(piece)
             if self.received > route.max_body:
@@ -429,24 +456,24 @@ class _Exchange:
 
     # -- in a thread -------------------------------------------------------------------------------------------------------------------
 
-    def _admit(self, route: Route, path: Mapping[str, str]) -> None:
+    def _admit(self, route: Route) -> None:
         """Whether whoever sends a large body may call the row at all."""
-        principal = self.app.parts.authenticate(self.credentials)
+        principal = self.principal = self.app.parts.authenticate(self.credentials)
         self.app.parts.dispatcher.admit(
-            route, principal=principal, tenant=_tenant(path), client_ip=self.credentials.client_ip, request_id=self.id
+            route, principal=principal, tenant=self.tenant, client_ip=self.credentials.client_ip, request_id=self.id
         )
 
     def _call(self, route: Route, path: Mapping[str, str], body: bytes, upload: Upload | None) -> Answer:
         """Run the row; every error becomes an answer here, where the request still is."""
         try:
-            principal = self.app.parts.authenticate(self.credentials)
+            principal = self.principal = self.app.parts.authenticate(self.credentials)
             in_body = takes_body(route) and upload is None
             request = from_body(route, path, body) if in_body else from_query(route, path, self.query)
             result = self.app.parts.dispatcher.run(
                 route,
                 request,
                 principal=principal,
-                tenant=_tenant(path),
+                tenant=self.tenant,
                 client_ip=self.credentials.client_ip,
                 request_id=self.id,
                 upload=upload,

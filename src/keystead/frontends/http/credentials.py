@@ -18,6 +18,7 @@ UNIX = "unix"
 """Stands among the trusted proxies for whoever connects to a Unix socket."""
 _SECRET_HEADER = HOME_SECRET.lower().encode()
 _AS_HEADER = CALL_AS.lower().encode()
+_FORWARDED = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"})
 _BEARER = b"bearer "
 _LONGEST = 16_384
 
@@ -31,12 +32,19 @@ class Credentials:
         home_secret: what proves, in a dev home, that the caller may read the home's folder.
         as_upn: who to call as, with a home secret.
         client_ip: the caller's address; empty on a Unix socket.
+        forwarded: whether somebody passed the call on, whose word may or may not have been taken for `client_ip`.
     """
 
     bearer: str = ""
     home_secret: str = ""
     as_upn: str = ""
     client_ip: str = ""
+    forwarded: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Whether the caller is certainly on this machine: not behind a proxy on it that may speak for anybody."""
+        return is_loopback(self.client_ip) and not self.forwarded
 
     def __repr__(self) -> str:
         return f"Credentials(as_upn={self.as_upn!r}, client_ip={self.client_ip!r})"
@@ -58,6 +66,7 @@ def credentials(headers: Mapping[bytes, bytes], client_ip: str) -> Credentials:
         headers.get(_SECRET_HEADER, b"").decode("latin-1"),
         headers.get(_AS_HEADER, b"").decode("latin-1"),
         client_ip,
+        not _FORWARDED.isdisjoint(headers),
     )
 
 
