@@ -32,6 +32,7 @@ from keystead.frontends.http.figures import forget_process, shared_figures
 from keystead.frontends.http.server import UNIX, bind, serve, tls_context
 from keystead.frontends.logs import start_log
 from keystead.ports.keystore import Compartment
+from keystead.services.alerting import standing_watch
 from keystead.services.jobs.runner import run_until_stopped
 from keystead.wiring import describe_home, open_home
 
@@ -130,13 +131,14 @@ def _serve(
         on_start()
 
     try:
-        serve(
-            server_parts(home, config, secret, requests),
-            [listening],
-            on_start=started,
-            on_stop=stopped.set,
-            orphaned=None if watch is None else lambda stop: _watch(watch, stop),
-        )
+        with standing_watch(home.services):
+            serve(
+                server_parts(home, config, secret, requests),
+                [listening],
+                on_start=started,
+                on_stop=stopped.set,
+                orphaned=None if watch is None else lambda stop: _watch(watch, stop),
+            )
     finally:
         stopped.set()
         until = time.monotonic() + config.stop_timeout / 1_000

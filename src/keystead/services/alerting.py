@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -62,6 +63,8 @@ BATCH = 500
 MOST_ASKED = 200
 LONGEST_ROUND = 20 * SECOND
 """Policies that are asked again in one round, and how long the last of them is begun; the next round goes on."""
+STOP_SECONDS = 6.0
+"""How long a process that stops waits for a delivery under way: as long as a POST may take."""
 EVENTS_KEPT = 30 * DAY
 ALERTS_KEPT = 400 * DAY
 
@@ -494,5 +497,6 @@ def standing_watch(services: Services) -> Iterator[None]:
         yield
     finally:
         stopped.set()
-        for thread in threads:
-            thread.join()
+        until = time.monotonic() + STOP_SECONDS
+        for thread in threads:  # what is cut off is sent, or looked at, again by the next process
+            thread.join(max(0.0, until - time.monotonic()))
