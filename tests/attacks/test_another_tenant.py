@@ -61,7 +61,7 @@ def filled(kind: type[Any], scene: Scene) -> Any:
         "pem": "",
         "blob": "",
         "scopes": ["mailbox.*"],
-        "token": str(scene.world.sql("SELECT id FROM tokens WHERE upn = ?", DAVE)[0][0]),
+        "id": str(scene.world.sql("SELECT id FROM tokens WHERE upn = ?", DAVE)[0][0]),
         "issuer": "https://login.example",
         "audience": "keystead",
     }

@@ -488,7 +488,7 @@ def test_a_claim_token_goes_to_a_file_or_is_shown_once(cli: Cli, service: FakeSe
 
 def test_claiming_takes_the_token_from_a_file_and_writes_the_new_one_to_a_file(cli: Cli, service: FakeService, tmp_path: Path) -> None:
     (tmp_path / "claim").write_text("ks_claim\n")
-    service.answers["user.claim"] = tenants.TokenView(upn="alex@contoso.example", token="ks_token", expires=WHEN)
+    service.answers["user.claim"] = tenants.TokenView(id="t", upn="alex@contoso.example", token="ks_token", expires=WHEN)
     line = ("user", "claim", "--upn", "alex@contoso.example", "--claim-token-file", str(tmp_path / "claim"))
     result = cli(*line, "--output", str(tmp_path / "token"), "--json")
     assert service.asked[-1].request.claim_token == "ks_claim"

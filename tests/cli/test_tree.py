@@ -48,7 +48,7 @@ def test_every_command_says_what_it_does(path: str) -> None:
 def test_every_route_that_people_need_has_a_command() -> None:
     """Each row of ROUTES is called by some module of the command line; the installation's own view is for the admin centre."""
     source = "".join(file.read_text() for file in [*CLI.glob("*.py"), *(ROOT / "src/keystead/client").glob("*.py")])
-    called = set(re.findall(r'"([a-z]+(?:\.[a-z-]+)+)"', source)) | {f"key.{verb}" for verb in ("enable", "disable")}
+    called = set(re.findall(r'"([a-z-]+(?:\.[a-z-]+)+)"', source)) | {f"key.{verb}" for verb in ("enable", "disable")}
     assert {route.name for route in ROUTES} - called == {"home.show"}
 
 

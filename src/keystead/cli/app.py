@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SECRET_FIELDS = frozenset({"pem", "claim_token"})
+SECRET_FIELDS = frozenset({"pem", "claim_token", "token"})
 """Fields of requests that are never printed, not even by --what-if."""
 
 EXIT_OF_CODE: Mapping[str, int] = {

@@ -29,12 +29,16 @@ GC_THRESHOLD = 100_000
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Make a home."),
+    "home": ("home", "Move an installation: from a home into a fleet, and back."),
     "demo": ("try_it", "Run the whole main job in a home of its own, and prove it."),
     "serve": ("serve", "Answer calls over HTTP until interrupted."),
     "worker": ("worker", "Run jobs and upkeep until interrupted."),
     "settings": ("settings", "The numbers that can be changed."),
     "tenant": ("tenant", "Tenants and their onboarding."),
     "user": ("user", "People and their roles."),
+    "token": ("token", "Tokens of people and programs."),
+    "sign-in-provider": ("sign_in_provider", "The tenant's own OpenID Connect provider."),
+    "signing-key": ("signing_key", "The keys that access tokens are signed with."),
     "subscription": ("subscription", "Subscriptions that hold key vaults."),
     "vault": ("vault", "Key vaults and who may use their keys."),
     "key": ("key", "Root keys."),
@@ -100,10 +104,10 @@ def root() -> Command:
 
 
 def open_connection(options: GlobalOptions) -> Connection:
-    """The home the options name."""
-    from keystead.cli.connection import HomeConnection
+    """The server or the home the options name."""
+    from keystead.cli import connection
 
-    return HomeConnection(options)
+    return connection.open_connection(options)
 
 
 def run(

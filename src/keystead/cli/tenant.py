@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from keystead.api.types.tenants import CreateTenant, OfficerInput, OnboardTenant, ShowTenant
+from keystead.api.types.tenants import CreateTenant, OfficerInput, OnboardTenant, ReissueTenantClaim, ShowTenant
 from keystead.cli.app import refuse_usage, show_claim, this
 from keystead.cli.values import read_text
 
@@ -28,6 +28,17 @@ def create(
     """Make a tenant. Outside dev homes this gives a one-time claim token for the tenant's first administrator."""
     app = this(context)
     show_claim(app, app.call("tenant.create", CreateTenant(name=name, domain=domain, geo=geo)), claim_file)
+
+
+@app.command("reissue-claim")
+def reissue_claim(
+    context: typer.Context,
+    tenant: Annotated[str, typer.Argument(help="Name, domain or id.")],
+    claim_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the claim token there instead of showing it.")] = None,
+) -> None:
+    """Give a fresh claim token for a tenant's first administrator, as long as nobody has come in; the one before is void."""
+    app = this(context)
+    show_claim(app, app.call("tenant.reissue-claim", ReissueTenantClaim(tenant=tenant)), claim_file)
 
 
 @app.command("list")

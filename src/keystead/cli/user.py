@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from keystead.api.types.tenants import AddUser, ClaimToken, ListUsers, RemoveUser, RoleName, TokenView
+from keystead.api.types.tenants import AddUser, ClaimToken, ListUsers, ReissueClaim, RemoveUser, RoleName, TokenView
 from keystead.cli.app import show_claim, this
 from keystead.cli.output import document
 from keystead.cli.values import read_text, words
@@ -46,6 +46,17 @@ def remove(context: typer.Context, upn: str) -> None:
     """Remove a person; their tokens stop working at once. A mailbox stays."""
     app = this(context)
     app.show(app.call("user.remove", RemoveUser(upn=upn)))
+
+
+@app.command("reissue-claim")
+def reissue_claim(
+    context: typer.Context,
+    upn: str,
+    claim_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the claim token there instead of showing it.")] = None,
+) -> None:
+    """Give a person who has no token that is still good a fresh claim token; the one before is void."""
+    app = this(context)
+    show_claim(app, app.call("user.reissue-claim", ReissueClaim(upn=upn)), claim_file)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from keystead.core.access.tokens import MAX_TOKEN_BYTES, OWN_ALGORITHM, OWN_TYPE
 from keystead.core.errors import Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
     from joserfc._rfc7515.model import JWSAlgModel
@@ -61,7 +61,7 @@ def verify_own(token: str, key: Ed25519PublicKey) -> None:
     Raises:
         Unauthenticated: it is not good.
     """
-    _verify(token, OWN_ALGORITHM, OKPKey.import_key(key))
+    _verify(token, OWN_ALGORITHM, lambda: OKPKey.import_key(key))
 
 
 def verify_provided(token: str, algorithm: str, key: IssuerKey) -> None:
@@ -79,11 +79,12 @@ def verify_provided(token: str, algorithm: str, key: IssuerKey) -> None:
     jwk = json.loads(key.jwk)
     if jwk["kty"] != name or (key.algorithm and _fully_named(key.algorithm) != _fully_named(algorithm)):
         raise Unauthenticated("token_algorithm_refused", f"the issuer's key is not for {algorithm}", "the issuer signs as its key says")
-    _verify(token, algorithm, kind.import_key(jwk))
+    _verify(token, algorithm, lambda: kind.import_key(jwk))
 
 
-def _verify(token: str, algorithm: str, key: RSAKey | ECKey | OKPKey) -> None:
+def _verify(token: str, algorithm: str, key: Callable[[], RSAKey | ECKey | OKPKey]) -> None:
+    """Check a signature; a key that cannot be read verifies nothing."""
     try:
-        deserialize_compact(token, key, registry=_Registry(algorithm))
+        deserialize_compact(token, key(), registry=_Registry(algorithm))
     except (JoseError, ValueError, TypeError):
         raise Unauthenticated("token_signature_invalid", "the token's signature is not good", "sign in again") from None

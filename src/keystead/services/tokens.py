@@ -115,9 +115,9 @@ def list_tokens(services: Services, call: Call, request: t.ListTokens) -> list[S
 def revoke_token(services: Services, call: Call, request: t.NameToken) -> Done:
     """End a token and everything made from it, from the next call on, in every process."""
     with services.db.write() as tx:
-        token = tx.sign_in.get(call.tenant_id or None, request.token) if is_id(request.token) else None
+        token = tx.sign_in.get(call.tenant_id or None, request.id.lower()) if is_id(request.id) else None
         if token is None or not (_manages(call) or token.upn == call.principal.upn):
-            raise NotFound("token_not_found", f"there is no token {request.token[:64]}", "keystead token list shows them")
+            raise NotFound("token_not_found", f"there is no token {request.id[:64]}", "keystead token list shows them")
         tx.sign_in.remove(token.id)
         record(services, tx, call, token.id, (("Upn", token.upn), ("Kind", token.kind), ("Name", token.name)))
     return Done(id=token.id)

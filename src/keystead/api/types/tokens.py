@@ -21,9 +21,7 @@ class ListTokens(Request, frozen=True):
 
 
 class NameToken(Request, frozen=True):
-    """`token`: its id."""
-
-    token: str
+    id: str
 
 
 class StoredTokenView(Response, frozen=True):
