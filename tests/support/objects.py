@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Self
 from keystead.core.configuration import ContainerConfig, ContainerKind
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +112,52 @@ def moto(environment: dict[str, str] | None = None) -> Iterator[Store]:
         yield store
 
 
+@dataclass
+class GuardedStore:
+    """An S3 that checks who calls: an administrator, and for each bucket one user who may use it and no other.
+
+    Attributes:
+        store: whose credentials are the administrator's.
+    """
+
+    store: Store
+
+    def make_bucket(self, name: str) -> dict[str, str]:
+        """A bucket and its user, who has the same name; returns the user's credentials."""
+        boto3(self.store).create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        people = boto3(self.store, "iam")
+        people.create_user(UserName=name)
+        places = [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]
+        people.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=_allowed(places))
+        return self.make_key(name)
+
+    def make_key(self, user: str) -> dict[str, str]:
+        """One more key of a user."""
+        made = boto3(self.store, "iam").create_access_key(UserName=user)["AccessKey"]
+        return {"access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]}
+
+    def revoke(self, user: str, credentials: dict[str, str]) -> None:
+        """From now on that key opens nothing."""
+        boto3(self.store, "iam").delete_access_key(UserName=user, AccessKeyId=credentials["access_key_id"])
+
+
+@contextmanager
+def guarded() -> Iterator[GuardedStore]:
+    """moto with access control: keys, signatures and policies are checked as soon as the administrator is made."""
+    with moto({"INITIAL_NO_AUTH_ACTION_COUNT": "4"}) as store:  # the bucket of every store, and the next three
+        people = boto3(store, "iam")
+        people.create_user(UserName="admin")
+        people.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=_allowed(["*"], "*"))
+        made = people.create_access_key(UserName="admin")["AccessKey"]
+        store.credentials = {"access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]}
+        yield GuardedStore(store)
+
+
+def _allowed(places: list[str], actions: str = "s3:*") -> str:
+    statement = {"Effect": "Allow", "Action": actions, "Resource": places}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
 @contextmanager
 def rclone(folder: Path) -> Iterator[Store]:
     """S3 as rclone serves it from a folder; it checks signatures."""
@@ -150,8 +197,8 @@ def _make_azure_container(port: int, key: str) -> None:
     connection.close()
 
 
-def boto3(store: Store, **changes: Any) -> Any:
-    """Another library's client for an S3 store."""
+def boto3(store: Store, service: str = "s3", **changes: Any) -> Any:
+    """Another library's client for an S3 store, or for another service of moto's."""
     library, config = import_module("boto3"), import_module("botocore.config")  # untyped; and they take a while to load
     values: dict[str, Any] = {
         "endpoint_url": f"http://127.0.0.1:{store.port}",
@@ -160,7 +207,7 @@ def boto3(store: Store, **changes: Any) -> Any:
         "aws_secret_access_key": store.credentials["secret_access_key"],
         "config": config.Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
     }
-    return library.client("s3", **(values | changes))
+    return library.client(service, **(values | changes))
 
 
 # -- the proxy ------------------------------------------------------------------------------------------------------------------------
@@ -261,14 +308,14 @@ def flip_bytes(exchange: Exchange) -> None:
 
 
 class Proxy:
-    """Stands before a store. Faults are used up one by one by the requests they are meant for; everything goes on a list.
+    """Stands before a store, with TLS where it is given a context. Faults are used up one by one by the requests they are meant for; everything goes on a list.
 
     Attributes:
         seen: method, path and status of every request, in the order they were answered.
         always: a fault that meets every request; None for none.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self._upstream = port
         self._lock = threading.Lock()
         self._faults: list[tuple[str, str, Callable[[Exchange], None]]] = []
@@ -297,6 +344,8 @@ class Proxy:
                 pass  # clients hang up when they please
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 

@@ -103,13 +103,12 @@ class CredentialsFile(Generic[_Kind]):
             return self._read.version
 
     def current(self) -> _Kind:
-        """The credentials in force.
+        """The credentials in force; asked for at every request, so also between the parts of a long upload.
 
         Raises:
             Unavailable: as `refresh`.
         """
-        if self._read is None:
-            self.refresh()
+        self.refresh()
         assert self._read is not None
         return self._read.credentials
 

@@ -18,6 +18,9 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, S3Store
+
 from keystead.adapters.objects.credentials import AzureCredentials, CredentialsFile, S3Credentials, azure_provider, s3_provider
 from keystead.core.configuration import ContainerKind
 from keystead.core.errors import InvalidRequest
@@ -78,10 +81,8 @@ class Reach:
         """A client for it.
 
         Raises:
-            InvalidRequest: the environment would change what it does.
+            InvalidRequest: the environment would change what it does, or a value cannot be meant.
         """
-        from obstore.store import AzureStore, S3Store  # noqa: PLC0415 - homes without such containers do not pay for loading it
-
         for variable in sorted(os.environ):
             if variable.upper() in _NOT_TO_BE_SET:
                 raise InvalidRequest(
@@ -103,6 +104,21 @@ class Reach:
             "retry_timeout": timedelta(milliseconds=timeout * (retries + 1)),
             "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
         }
+        try:
+            return self._client(credentials, options, patience)
+        except (BaseError, ValueError, TypeError):
+            raise InvalidRequest(
+                "configuration_invalid",
+                f"the store at {self.host} cannot be called as it is configured",
+                "check ca_file, endpoint and bucket of its container in keystead.toml",
+            ) from None
+
+    def _client(
+        self,
+        credentials: CredentialsFile[S3Credentials] | CredentialsFile[AzureCredentials],
+        options: ClientConfig,
+        patience: RetryConfig,
+    ) -> ObjectStore:
         if self.kind is ContainerKind.S3:
             return S3Store(
                 self.bucket,
