@@ -34,6 +34,7 @@ from keystead.frontends.logs import start_log
 from keystead.ports.keystore import Compartment
 from keystead.services.alerting import standing_watch
 from keystead.services.jobs.runner import run_until_stopped
+from keystead.services.sign_in import sign_in
 from keystead.wiring import describe_home, open_home
 
 if TYPE_CHECKING:
@@ -190,11 +191,12 @@ def authenticate(home: Home, secret: str, shown: Credentials) -> Principal:
     """Who credentials are: of a token, whom it names; of a dev home's secret, anybody; of neither, nobody.
 
     Raises:
-        Unauthenticated: `home_secret_wrong`: not this server's secret, or not from this machine.
+        Unauthenticated: the token is not good; `home_secret_wrong`: not this server's secret, or not from this machine.
+        Throttled: too many bad tokens from there.
         NotFound: nobody of the name to call as.
     """
     if shown.bearer:
-        return home.as_token(shown.bearer)()
+        return sign_in(home.services, shown.bearer, shown.client_ip)
     if not shown.home_secret:
         if shown.as_upn:
             raise _secret_wrong()

@@ -5,27 +5,35 @@
         server.client("alex@contoso.example").call("mailbox.list")     # dev homes: as anybody; "" is the operator
     # stopped by SIGTERM, and it must have ended cleanly
 
-`start` and `Server.stop` do the two halves apart, for tests that kill.
+`start` and `Server.stop` do the two halves apart, for tests that kill. `running(parts)` serves in a thread of the test's own process, for
+tests that bring their own dispatcher (a World's) or look inside.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import uvloop
 
 from keystead.client.client import Client
 from keystead.client.http import HttpTransport
 from keystead.client.running import SECRET
+from keystead.frontends.http.server import bind, make_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from keystead.frontends.http.app import Parts
 
 START_SECONDS = 60
 STOP_SECONDS = 60
@@ -83,6 +91,34 @@ def start(home: Path, *options: str, environment: Mapping[str, str] | None = Non
             raise AssertionError(f"the server did not start: {log.read_text()}")
         time.sleep(0.02)  # polling for another process: nothing else tells
     return Server(home, ready.read_text().strip(), process, log)
+
+
+@contextmanager
+def running(parts: Parts) -> Iterator[str]:
+    """The HTTP application in a thread of this process, on a free port of loopback; gives its address."""
+    server = make_server(parts)
+    listening, url = bind(replace(parts.config, listen="127.0.0.1:0"))
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def run() -> None:
+        loops.append(asyncio.get_running_loop())
+        await server.serve([listening])
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield url  # the socket listens already: whoever connects before the loop runs waits in its queue
+    finally:
+        while not server.started:
+            time.sleep(0.005)  # polling another thread: a server is only stopped once it has started
+        loops[0].call_soon_threadsafe(server.stop)
+        thread.join(STOP_SECONDS)
+        server.app.close()
+        assert not thread.is_alive()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 HOME = "KEYSTEAD_HOME"
+URL = "KEYSTEAD_URL"
 TOKEN = "KEYSTEAD_TOKEN"  # noqa: S105 - the name of an environment variable
 END_OF_OPTIONS = "--"
 
@@ -22,6 +23,7 @@ class GlobalOptions:
 
     Attributes:
         home: as given on the line; `home_path` adds the default.
+        url: address of a server, as given on the line; `server_url` adds that of the environment.
         token_file: file that holds a token; token: the token itself, from the environment.
         tenant: name, domain or id; empty to take it from a UPN or from the caller.
         as_upn: who to call as, in dev homes.
@@ -29,6 +31,7 @@ class GlobalOptions:
     """
 
     home: str = ""
+    url: str = ""
     token_file: str = ""
     token: str = ""
     tenant: str = ""
@@ -38,6 +41,7 @@ class GlobalOptions:
     what_if: bool = False
     debug: bool = False
     default_home: str = ""
+    default_url: str = ""
 
     def __repr__(self) -> str:
         shown = (f"{field.name}={getattr(self, field.name)!r}" for field in fields(self) if field.name != "token")
@@ -48,9 +52,15 @@ class GlobalOptions:
         """The home of this call."""
         return Path(self.home or self.default_home or "~/.keystead").expanduser()
 
+    @property
+    def server_url(self) -> str:
+        """Address of the server to call; empty for the home's. A home on the line counts for more than a server in the environment."""
+        return self.url or ("" if self.home else self.default_url)
+
 
 VALUE_OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "--home": ("home", "PATH", "the home to work in (KEYSTEAD_HOME; default ~/.keystead)"),
+    "--url": ("url", "URL", "the server to call (KEYSTEAD_URL); else the one that runs on the home, else the home itself"),
     "--token-file": ("token_file", "FILE", "file with the token to call with (KEYSTEAD_TOKEN holds the token itself)"),
     "--tenant": ("tenant", "TENANT", "name, domain or id of the tenant; else from the UPN, else the caller's own"),
     "--as": ("as_upn", "UPN", "call as this person; in dev homes only, where the operator calls without it"),
@@ -79,7 +89,11 @@ def extract(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[G
     Raises:
         InvalidRequest: `usage`: a value is missing, or given to a flag.
     """
-    found: dict[str, str | bool] = {"default_home": environment.get(HOME, ""), "token": environment.get(TOKEN, "").strip()}
+    found: dict[str, str | bool] = {
+        "default_home": environment.get(HOME, ""),
+        "default_url": environment.get(URL, "").strip(),
+        "token": environment.get(TOKEN, "").strip(),
+    }
     rest: list[str] = []
     waiting = list(reversed(arguments))
     while waiting:

@@ -69,11 +69,14 @@ class HttpTransport:
         self._where = url
         self._polls = 0
         uds = url.removeprefix(UNIX) if url.startswith(UNIX) else None
+        # Without TLS the system's certificates need not be loaded, which takes longer than a call; nothing here ever goes on to another address.
+        verify = _trust(certificate) if base.startswith("https:") else False
         self._client = httpx.Client(
             base_url=base,
             headers=headers,
-            transport=httpx.HTTPTransport(uds=uds, verify=_trust(certificate)) if uds or local or certificate else None,
+            transport=httpx.HTTPTransport(uds=uds, verify=verify) if local or certificate else None,
             trust_env=not local,
+            verify=verify,
             follow_redirects=False,
         )
 

@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: HttpApp, config: uvicorn.Config, limits: ServerConfig) -> None:
         super().__init__(config)
-        self._app = app
+        self.app = app
         self._limits = limits
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -66,7 +66,32 @@ class Server(uvicorn.Server):
         """The first time: take no more connections, let calls finish. The second time: stop at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
-        self._app.stop()
+        self.app.stop()
+
+
+def make_server(parts: Parts) -> Server:
+    """The server of an application, not yet running.
+
+    Raises:
+        InvalidRequest: certificate or key cannot be used.
+    """
+    app, limits = HttpApp(parts), parts.config
+    context = tls_context(limits)
+    config = uvicorn.Config(
+        app,
+        http=protocol_of(limits, parts.random),
+        interface="asgi3",
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=limits.stop_timeout / 1_000,  # type: ignore[arg-type]  # it is only compared with a time
+        ssl_context_factory=None if context is None else lambda _config, _default: context,
+    )
+    return Server(app, config, limits)
 
 
 def serve(
@@ -89,24 +114,7 @@ def serve(
     Raises:
         InvalidRequest: certificate or key cannot be used.
     """
-    app = HttpApp(parts)
-    limits = parts.config
-    context = tls_context(limits)
-    config = uvicorn.Config(
-        app,
-        http=protocol_of(limits, parts.random),
-        interface="asgi3",
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=limits.stop_timeout / 1_000,  # type: ignore[arg-type]  # it is only compared with a time
-        ssl_context_factory=None if context is None else lambda _config, _default: context,
-    )
-    server = Server(app, config, limits)
+    server = make_server(parts)
 
     def stop() -> None:
         if not server.should_exit:
@@ -126,7 +134,7 @@ def serve(
         try:
             runner.run(run())
         finally:
-            app.close()
+            server.app.close()
 
 
 def _when_started(server: Server, loop: asyncio.AbstractEventLoop, on_start: Callable[[], None]) -> None:
