@@ -14,6 +14,7 @@ from contracts.objects.remotes import REMOTE
 from keystead.adapters.objects import remote as adapter
 from keystead.adapters.objects.credentials import AzureCredentials, CredentialsFile, S3Credentials
 from keystead.adapters.objects.open import open_objects
+from keystead.adapters.objects.reaching import reach_of
 from keystead.core.configuration import ContainerConfig, ContainerKind, ObjectsConfig
 from keystead.core.errors import IntegrityFailure, InvalidRequest, Unavailable
 from support.objects import GuardedStore, guarded, says
@@ -327,6 +328,4 @@ def test_a_name_twice_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_where_a_container_is_called(tmp_path: Path, container: ContainerConfig, endpoint: str) -> None:
-    from keystead.adapters.objects.open import _reach  # noqa: PLC0415 - the address is told nowhere else
-
-    assert _reach(container, ObjectsConfig((container,)), tmp_path).endpoint == endpoint
+    assert reach_of(container, ObjectsConfig((container,)), tmp_path).endpoint == endpoint

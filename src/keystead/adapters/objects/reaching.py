@@ -12,26 +12,38 @@ redirects, and asks a machine's metadata service for credentials when it is give
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, S3Store
 
+from keystead.adapters.objects import references
 from keystead.adapters.objects.credentials import AzureCredentials, CredentialsFile, S3Credentials, azure_provider, s3_provider
 from keystead.core.configuration import ContainerKind
 from keystead.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+    from keystead.core.configuration import ContainerConfig, ObjectsConfig
 
 CONNECT_TIMEOUT = 5_000
 """Milliseconds to connect, at most."""
 NOWHERE = "http://127.0.0.1:0"
 """Nothing can listen on port 0."""
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
+_WORD = re.compile(r"[a-z0-9-]{1,63}")
+"""Regions and accounts: they become part of a host name."""
 _NOT_TO_BE_SET = frozenset({"AWS_CHECKSUM_ALGORITHM", "AWS_SERVER_SIDE_ENCRYPTION"})
 """What obstore takes from the environment and no given value undoes."""
 
@@ -157,3 +169,78 @@ class Reach:
             retry_config=patience,
             credential_provider=partial(azure_provider, cast("CredentialsFile[AzureCredentials]", credentials)),
         )
+
+
+def reach_of(container: ContainerConfig, config: ObjectsConfig, home: Path) -> Reach:
+    """Where a container is, from its configuration.
+
+    Args:
+        container: kept by S3 or Azure.
+        config: what it is part of.
+        home: folder that relative paths count from.
+
+    Raises:
+        InvalidRequest: it cannot be meant.
+    """
+    name = container.name
+    if not _BUCKET.fullmatch(container.bucket):
+        raise references.unfit(name, "bucket is 2 to 63 lower-case letters, digits, dots and hyphens")
+    if container.prefix and (not _PREFIX.fullmatch(container.prefix) or {".", ".."} & set(container.prefix.split("/"))):
+        raise references.unfit(name, "prefix is made of letters, digits, _, . and -, in parts with single slashes between them")
+    for what, value, needed in (
+        ("region", container.region, container.kind is ContainerKind.S3),
+        ("account", container.account, container.kind is ContainerKind.AZURE),
+    ):
+        if (value or needed) and not _WORD.fullmatch(value):
+            raise references.unfit(name, f"{what} is made of lower-case letters, digits and hyphens")
+    if config.timeout < 1:
+        raise references.unfit(name, "timeout is at least a millisecond")
+    public = (
+        f"https://s3.{container.region}.amazonaws.com"
+        if container.kind is ContainerKind.S3
+        else f"https://{container.account}.blob.core.windows.net"
+    )
+    scheme, host, port, path = _address(name, container.endpoint or public, allow_http=container.allow_http)
+    return Reach(
+        kind=container.kind,
+        scheme=scheme,
+        host=host,
+        port=port,
+        path=path,
+        bucket=container.bucket,
+        prefix=container.prefix,
+        region=container.region,
+        account=container.account,
+        certificates=_certificates(name, home / container.ca_file) if container.ca_file else "",
+        timeout=config.timeout,
+        retries=config.retries,
+    )
+
+
+def _address(name: str, endpoint: str, *, allow_http: bool) -> tuple[str, str, int, str]:
+    """Scheme, host, port and path of an endpoint: https, or http to this machine where that is allowed."""
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError:
+        raise references.unfit(name, "endpoint is no address") from None
+    host = parts.hostname or ""
+    if parts.username is not None or parts.query or parts.fragment or not re.fullmatch(r"[a-z0-9.:-]+", host):
+        raise references.unfit(name, "endpoint is an address like https://storage.example:9000")
+    if parts.scheme != "https" and not (parts.scheme == "http" and allow_http and _loopback(host)):
+        raise references.unfit(name, "endpoint begins with https://; http:// is for loopback addresses, with allow_http = true")
+    return parts.scheme, host, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _certificates(name: str, file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        raise references.unfit(name, f"its ca_file {file.name} cannot be read as PEM") from None

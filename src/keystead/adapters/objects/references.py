@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from keystead.core.errors import Conflict, IntegrityFailure, NotFound
+from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,13 @@ def truncated(ref: str, offset: int, length: int) -> IntegrityFailure:
         "object_truncated",
         f"object {ref} does not have {length} bytes from offset {offset}",
         "restore the object from a backup",
+    )
+
+
+def unfit(name: str, why: str) -> InvalidRequest:
+    """The error for a container whose configuration cannot be meant."""
+    return InvalidRequest(
+        "configuration_invalid", f"container {name} of keystead.toml cannot be used: {why}", "docs/howto/object-stores.md has examples"
     )
 
 
