@@ -30,7 +30,7 @@ from keystead.adapters.files import remove_durably, write_durably
 from keystead.adapters.keystores.sql import open_keystore
 from keystead.adapters.notify.ledger import FileLedger
 from keystead.adapters.notify.open import open_hooks
-from keystead.adapters.objects.folder import FolderObjects
+from keystead.adapters.objects.open import open_objects
 from keystead.adapters.sql.engine import open_engine
 from keystead.adapters.sql.rows_work import SqlJobRows
 from keystead.adapters.sql.store import SqlDatabase
@@ -272,7 +272,7 @@ def _open(path: Path, file: HomeFile, written: Written) -> Home:
     services = Services(
         db=db,
         keystore=keystore,
-        objects=FolderObjects(path / "objects"),
+        objects=open_objects(configuration.objects, path),
         vaults=vaults,
         clock=clock,
         random=os.urandom,
@@ -384,7 +384,7 @@ def open_stores(path: Path, environment: Mapping[str, str] | None = None, new: H
             file,
             configuration,
             engines,
-            FolderObjects(path / "objects"),
+            open_objects(configuration.objects, path),
             path / configuration.keystore.seals,
             DevClock(path / "run" / "clock") if file.dev else SystemClock(),
         )
