@@ -15,7 +15,7 @@ from keystead.core.access.principal import NOBODY, Principal, Role
 from keystead.core.errors import Conflict, Forbidden, InvalidRequest, KeysteadError, NotFound, PreconditionFailed, Unauthenticated
 from keystead.ports.clock import DAY
 from keystead.services import tenants
-from support.world import SECOND, World
+from support.world import SECOND, World, signed_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def claim(home: Process, token: str, upn: str) -> str:
 
 
 def by_token(home: Process, token: str) -> Client:
-    return home.client(tenants.authenticate(home.services, token))
+    return home.client(signed_in(home.services, token))
 
 
 def refused(home: Process, token: str, upn: str) -> str:
@@ -83,10 +83,10 @@ def test_a_claim_token_is_good_once_for_its_own_person_and_domain(home: Process,
     assert refused(home, "ks_" + "A" * 43, "dora@contoso.example") == "claim_token_invalid"
     assert refused(home, "", "dora@contoso.example") == "claim_token_invalid"
     token = claim(home, made.claim_token, "DORA@contoso.example")
-    assert tenants.authenticate(home.services, token).upn == "dora@contoso.example"
+    assert signed_in(home.services, token).upn == "dora@contoso.example"
     assert refused(home, made.claim_token, "dora@contoso.example") == "claim_token_invalid"
     assert refused(home, token, "dora@contoso.example") == "claim_token_invalid", "a token for calls claims nothing"
-    assert tenants.authenticate(home.services, made.claim_token) is NOBODY, "a claim token calls nothing"
+    assert signed_in(home.services, made.claim_token) is NOBODY, "a claim token calls nothing"
     fabrikam = new_tenant(home, "fabrikam.example")
     assert refused(home, fabrikam, "spy@contoso.example") == "upn_of_another_domain"
     claim(home, fabrikam, "first@fabrikam.example")
@@ -121,9 +121,9 @@ def test_claim_tokens_and_tokens_expire(tmp_path_factory: pytest.TempPathFactory
     assert refused(home, late, "admin@late.example") == "claim_token_invalid"
     token = claim(home, early, "admin@early.example")
     world.clock.advance(90 * DAY - 1)
-    assert tenants.authenticate(home.services, token).upn == "admin@early.example"
+    assert signed_in(home.services, token).upn == "admin@early.example"
     world.clock.advance(1)
-    assert tenants.authenticate(home.services, token) is NOBODY
+    assert signed_in(home.services, token) is NOBODY
     short = world.process("short", dev=False, settings=replace(world.settings, claim_token_lifetime=SECOND))
     quick = new_tenant(short, "quick.example")
     world.clock.advance(SECOND)
@@ -137,12 +137,12 @@ def test_a_removed_person_is_nobody_at_once_and_their_claim_is_void(home: Proces
     second = admin.call("user.add", t.AddUser(upn="never@contoso.example", roles=["user"]))
     for upn in ("gone@contoso.example", "never@contoso.example"):
         admin.call("user.remove", t.RemoveUser(upn=upn))
-    assert tenants.authenticate(home.services, token) is NOBODY
+    assert signed_in(home.services, token) is NOBODY
     assert refused(home, second.claim_token, "never@contoso.example") == "claim_token_invalid"
     with pytest.raises(NotFound):
         admin.call("user.remove", t.RemoveUser(upn="gone@contoso.example"))
     again = admin.call("user.add", t.AddUser(upn="gone@contoso.example", roles=["user"]))
-    assert tenants.authenticate(home.services, token) is NOBODY, "an old token does not come back with the name"
+    assert signed_in(home.services, token) is NOBODY, "an old token does not come back with the name"
     assert again.claim_token is not None
 
 

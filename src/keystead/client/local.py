@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from keystead.api.routes import Scope
+from keystead.core.access.principal import NOBODY
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,8 +35,9 @@ class LocalTransport:
         self._close = close
 
     def run(self, route: Route, request: Any, *, tenant: str, upload: Upload | None) -> Any:
-        """Run one row as the principal of this process."""
-        return self._dispatcher.run(route, request, principal=self._principal(), tenant=tenant, upload=upload)
+        """Run one row as the principal of this process; what is open to everybody as nobody, so that no token is in the way of a claim."""
+        principal = NOBODY if route.scope is Scope.PUBLIC else self._principal()
+        return self._dispatcher.run(route, request, principal=principal, tenant=tenant, upload=upload)
 
     def push(self, job_id: str) -> None:
         """Run a slice of a job."""

@@ -44,8 +44,9 @@ class Settings:
         signing_key_lifetime: after how long access tokens are signed with a fresh key.
         issuer_keys_refresh: after how long the keys of a tenant's own sign-in provider are asked for again; issuer_keys_max_age: how long
             they serve while the provider cannot be reached; issuer_timeout: for one look at a provider, all in all.
-        sign_in_free_attempts: failed sign-ins from an address, or at one token, before the next is made to wait; sign_in_delay: how long at
-            first, doubling with each failure up to sign_in_delay_max; sign_in_forget: after how long without a failure all is forgotten.
+        sign_in_free_attempts: failed sign-ins from an address, or at one token, before the next is made to wait.
+        sign_in_delay: how long the first waits, doubling with each failure; sign_in_delay_max: how long one waits at most.
+        sign_in_forget: after how long without a failure all is forgotten.
         alert_quiet: within what time hooks are told at most once of the same alert of the same subject.
         alert_recheck: how often a policy with a key alert is asked again though nobody uses it.
         alert_incident: how long an alert about something that happened stays open after the last time it did.

@@ -24,6 +24,7 @@ class Compartment(StrEnum):
     SHRED = "shred"
     AVAILABILITY_MAIL = "availability-mail"
     PROVIDER = "provider"
+    SIGNING = "signing"
 
 
 @dataclass(frozen=True, slots=True)

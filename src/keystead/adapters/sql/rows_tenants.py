@@ -1,4 +1,4 @@
-"""Tenants, people, tokens, onboarding."""
+"""Tenants, people, onboarding."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from keystead.adapters.sql.keystead_schema import mailbox_delegates, onboardings
 from keystead.adapters.sql.rows import conflict
 from keystead.core.access.principal import Role
 from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
-from keystead.ports.tx import Token
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 
 _PERSON = select(people).where(people.c.upn == bindparam("upn"))
-_TOKEN = select(tokens).where(tokens.c.digest == bindparam("digest"))
-"""Statements of every call, built once."""
+"""A statement of every call, built once."""
 
 
 def _tenant(row: Row[tuple[object, ...]]) -> Tenant:
@@ -27,10 +25,11 @@ def _tenant(row: Row[tuple[object, ...]]) -> Tenant:
 
 
 def _person(row: Row[tuple[object, ...]]) -> Person:
-    return Person(id=row.id, tenant_id=row.tenant_id, upn=row.upn, roles=_roles(row.roles), created=row.created)
+    return Person(id=row.id, tenant_id=row.tenant_id, upn=row.upn, roles=roles_of(row.roles), created=row.created)
 
 
-def _roles(text: str) -> frozenset[Role]:
+def roles_of(text: str) -> frozenset[Role]:
+    """The roles of a person's row."""
     return frozenset(Role(name) for name in text.split(",") if name)
 
 
@@ -94,7 +93,7 @@ class SqlTenantRows:
     def remove_person(self, tenant_id: str, upn: str) -> bool:
         removed = self._connection.execute(delete(people).where(people.c.tenant_id == tenant_id, people.c.upn == upn)).rowcount
         if removed:
-            self._connection.execute(delete(tokens).where(tokens.c.upn == upn))
+            self._connection.execute(delete(tokens).where(tokens.c.tenant_id == tenant_id, tokens.c.upn == upn))
             # Whoever is given the same name one day is somebody else.
             self._connection.execute(delete(mailbox_delegates).where(mailbox_delegates.c.upn == upn))
         return bool(removed)
@@ -103,18 +102,6 @@ class SqlTenantRows:
         self._connection.execute(
             update(people).where(people.c.tenant_id == tenant_id, people.c.upn == upn).values(roles=_roles_text(roles))
         )
-
-    def insert_token(self, token: Token) -> None:
-        self._connection.execute(
-            insert(tokens).values(digest=token.digest, upn=token.upn, tenant_id=token.tenant_id, claim=token.claim, expires=token.expires)
-        )
-
-    def token(self, digest: bytes) -> Token | None:
-        row = self._connection.execute(_TOKEN, {"digest": digest}).first()
-        return Token(digest=row.digest, upn=row.upn, tenant_id=row.tenant_id, claim=row.claim, expires=row.expires) if row else None
-
-    def remove_token(self, digest: bytes) -> bool:
-        return bool(self._connection.execute(delete(tokens).where(tokens.c.digest == digest)).rowcount)
 
     def upsert_onboarding(self, onboarding: Onboarding) -> None:
         self._connection.execute(
