@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from keystead.core.alerts import AlertKind, Condition
 from keystead.core.jobs import JobState
@@ -14,9 +14,11 @@ from keystead.services import signing
 from keystead.services.alerting import raise_alert, resolve_alerts
 from keystead.services.auditing import record_system
 from keystead.services.jobs.rows import new_job
-from keystead.services.jobs.slices import done, save
+from keystead.services.jobs.slices import LostLeaseError, done, save
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from keystead.core.jobs import Job
     from keystead.services.context import Services
 
@@ -25,6 +27,7 @@ MOST_ORPHANS = 10_000
 """Objects marked at a time; the next run finds the rest."""
 ENDED_TOKENS_KEPT = 30 * DAY
 """How long a token that ended is still known as that, and not as one that never was."""
+_Thing = TypeVar("_Thing")
 EVERYWHERE = ""
 """The tenant of upkeep jobs: none."""
 
@@ -33,7 +36,7 @@ def clean(services: Services, job: Job) -> Job:
     """Delete objects whose time has come. The row is the intent: it is forgotten after the object is gone, and deleting twice is harmless."""
     with services.db.read() as tx:
         due = tx.mailboxes.objects_due(services.clock.now(), BATCH)
-    for ref in due:
+    for ref in _kept(services, job, due):
         services.objects.delete(ref)
     services.checkpoint("clean: objects deleted")
     with services.db.write() as tx:
@@ -66,7 +69,7 @@ def collect_orphans(services: Services, job: Job) -> Job:
         lost = tx.mailboxes.unknown_objects(marked.get(_OBJECTS, []))
     if lost:
         _record_orphans(services, job, "Remove-OrphanedObjects", _OBJECTS, lost)
-        for ref in lost:
+        for ref in _kept(services, job, lost):
             services.objects.delete(ref)
     with services.db.write() as tx:
         resolve_alerts(services, tx, EVERYWHERE, job.id, [AlertKind.ORPHANS])
@@ -85,7 +88,8 @@ def _mark(services: Services, job: Job) -> Job:
         with services.db.read() as tx:
             marked[compartment.value] = tx.policies.drop_missing_keys(old)
     marked[_OBJECTS] = []
-    aged = (found.ref for found in services.objects.all_objects() if found.age_seconds >= grace / 1_000)
+    listed = _kept(services, job, services.objects.all_objects())
+    aged = (found.ref for found in listed if found.age_seconds >= grace / 1_000)
     while (batch := list(islice(aged, BATCH))) and len(marked[_OBJECTS]) < MOST_ORPHANS:
         with services.db.read() as tx:
             marked[_OBJECTS] += tx.mailboxes.unknown_objects(batch)
@@ -98,6 +102,23 @@ def _mark(services: Services, job: Job) -> Job:
         return save(
             services, tx, job, state=JobState.QUEUED, not_before=now + grace, parameters=job.parameters | {_MARKED: json.dumps(marked)}
         )
+
+
+def _kept(services: Services, job: Job, things: Iterable[_Thing]) -> Iterator[_Thing]:
+    """The things one by one, while the job stays ours: going through a large or distant store takes longer than a lease.
+
+    Raises:
+        LostLeaseError: another took the job meanwhile, or somebody cancelled it. Nothing is lost: it starts over.
+    """
+    renew = services.settings.job_lease // 3
+    due = services.clock.now() + renew
+    for thing in things:
+        if (now := services.clock.now()) >= due:
+            with services.db.write() as tx:
+                if not tx.jobs.extend(job, now + services.settings.job_lease):
+                    raise LostLeaseError
+            due = now + renew
+        yield thing
 
 
 def _record_orphans(services: Services, job: Job, operation: str, where: str, names: list[str]) -> None:
