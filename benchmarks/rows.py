@@ -12,9 +12,11 @@ from sqlalchemy import delete, insert, select, update
 
 from keystead.adapters.sql.keystead_schema import METADATA, audit_records, jobs, mailbox_keys, mailboxes
 from keystead.api.types import policies as p
+from keystead.core.access.tokens import TokenKind
 from keystead.core.ids import new_id
 from keystead.core.keys.decide import Operation
 from keystead.ports.clock import DAY
+from keystead.services.tokens import issue
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -134,3 +136,11 @@ def backdate_moves(home: Home) -> None:
     """Let every move have been asked for a month ago, so that all that are not done are overdue."""
     with home.services.db.write() as tx:
         connection_of(tx).execute(update(mailboxes).values(assigned_at=home.services.clock.now() - 30 * DAY))
+
+
+def token_of(home: Home, upn: str) -> str:
+    """A sign-in token of a person of the tenant."""
+    with home.services.db.write() as tx:
+        person = tx.tenants.person(upn)
+        assert person is not None
+        return issue(home.services, tx, TokenKind.SIGN_IN, upn, person.tenant_id).secret

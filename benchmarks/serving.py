@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.timing import ROOT
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 START_SECONDS = 60
 
@@ -24,12 +26,14 @@ class Server:
 
     Attributes:
         address: `http://HOST:PORT`.
-        start_seconds: from starting the program to its first answer.
+        begin: when the program was started.
+        start_seconds: from then to its first answer.
     """
 
     address: str
-    start_seconds: float
     process: subprocess.Popen[bytes]
+    begin: float
+    start_seconds: float = 0.0
 
     def get(self, path: str) -> bytes:
         with urllib.request.urlopen(self.address + path, timeout=10) as answer:  # noqa: S310 - our own loopback address
@@ -55,33 +59,36 @@ def server(home: Path, *, processes: int = 1, cores: Sequence[int] = (), jobs: i
         cores: which cores all of them stay on; none: any.
         jobs: how many jobs each runs beside its calls.
     """
-    ready = home / "run" / "bench-address"
     program = [str(Path(sys.executable).with_name("keystead")), "--home", str(home), "serve", "--listen", "127.0.0.1:0"]
+    settings = {"KEYSTEAD_SERVER_JOBS": str(jobs), "KEYSTEAD_LOG_LEVEL": "warning"}
+    with started([*program, "--processes", str(processes), "--ready-file"], home / "run" / "bench-address", cores, settings) as server:
+        server.get("/healthz")
+        server.start_seconds = time.perf_counter() - server.begin
+        yield server
+
+
+@contextmanager
+def started(program: Sequence[str], ready: Path, cores: Sequence[int] = (), settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Run a program that writes its address to the file named by its last argument, which is added, until the block ends."""
     pinned = ["taskset", "-c", ",".join(map(str, cores))] if cores else []
     begin = time.perf_counter()
-    process = subprocess.Popen(
-        [*pinned, *program, "--processes", str(processes), "--ready-file", str(ready)],
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"KEYSTEAD_SERVER_JOBS": str(jobs), "KEYSTEAD_LOG_LEVEL": "warning"},
-    )
+    log = ready.with_suffix(".log")
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*pinned, *program, str(ready)], stdout=out, stderr=out, env={**os.environ, **(settings or {})}, cwd=ROOT
+        )
     try:
-        yield _answering(process, ready, begin)
+        while not (ready.exists() and ready.stat().st_size):
+            if process.poll() is not None:
+                raise RuntimeError(f"{program[0]} ended with {process.returncode} before it was ready:\n{log.read_text()}")
+            if time.perf_counter() - begin > START_SECONDS:
+                raise RuntimeError(f"{program[0]} is not ready:\n{log.read_text()}")
+            time.sleep(0.002)
+        yield Server(ready.read_text(encoding="ascii").strip(), process, begin)
     finally:
         process.terminate()
         process.wait(START_SECONDS)
-
-
-def _answering(process: subprocess.Popen[bytes], ready: Path, begin: float) -> Server:
-    while not (ready.exists() and ready.stat().st_size):
-        if process.poll() is not None:
-            raise RuntimeError(f"serve ended with {process.returncode} before it was ready")
-        if time.perf_counter() - begin > START_SECONDS:
-            raise RuntimeError("serve is not ready")
-        time.sleep(0.002)
-    server = Server(ready.read_text(encoding="ascii").strip(), 0.0, process)
-    server.get("/healthz")
-    server.start_seconds = time.perf_counter() - begin
-    return server
+        ready.unlink(missing_ok=True)
 
 
 def resident_bytes(pid: int) -> int:

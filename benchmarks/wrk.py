@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _DONE = """
 function response(status)
@@ -45,6 +46,11 @@ end
 """
 _POST = """
 local number = 0
+local run = ""
+function init(args)
+  run = args[1]
+end
+
 function request()
   number = number + 1
   local body = {pieces[1]}
@@ -77,7 +83,7 @@ def get_script(file: Path, paths: Sequence[str], token: str) -> Path:
     return _written(file, paths, token, "", _GET)
 
 
-def post_script(file: Path, paths: Sequence[str], token: str, pieces: Sequence[bytes], run: str, media_type: str) -> Path:
+def post_script(file: Path, paths: Sequence[str], token: str, pieces: Sequence[bytes], media_type: str) -> Path:
     """A script that posts a body made of the pieces; between two of them stands a mark that no other request has.
 
     Args:
@@ -85,7 +91,6 @@ def post_script(file: Path, paths: Sequence[str], token: str, pieces: Sequence[b
         paths: posted to in turn.
         token: whose call it is.
         pieces: of the body.
-        run: 16 characters that no other run has.
         media_type: of the body.
     """
     folder = file.with_suffix(".pieces")
@@ -95,7 +100,6 @@ def post_script(file: Path, paths: Sequence[str], token: str, pieces: Sequence[b
     loaded = "\n".join(
         [
             f'headers["Content-Type"] = "{media_type}"',
-            f'run = "{run}"',
             "pieces = {}",
             f"for index = 1, {len(pieces)} do",
             f'  local file = assert(io.open("{folder}/" .. index, "rb"))',
@@ -107,14 +111,26 @@ def post_script(file: Path, paths: Sequence[str], token: str, pieces: Sequence[b
     return _written(file, paths, token, loaded, _POST)
 
 
-def load(script: Path, address: str, connections: int, seconds: float, *, core: int | None = None) -> Load:
+def load(script: Path, address: str, connections: int, seconds: int, *, core: int | None = None) -> Load:
     """Run a script.
 
     Raises:
         RuntimeError: a request was not answered with 200.
     """
     pinned = ["taskset", "-c", str(core)] if core is not None else []
-    command = [*pinned, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script), address]
+    command = [
+        *pinned,
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(script),
+        address,
+        os.urandom(8).hex(),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = next(json.loads(line.removeprefix("JSON ")) for line in done.stdout.splitlines() if line.startswith("JSON "))
     if found["failed"] or not found["requests"]:
