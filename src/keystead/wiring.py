@@ -32,6 +32,7 @@ from keystead.adapters.notify.ledger import FileLedger
 from keystead.adapters.notify.open import open_hooks
 from keystead.adapters.objects.open import open_objects
 from keystead.adapters.sql.engine import open_engine
+from keystead.adapters.sql.migrate import upgrade
 from keystead.adapters.sql.rows_work import SqlJobRows
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.adapters.sql.vault_store import SqlVaultStore
@@ -158,6 +159,9 @@ def create_home(path: Path, *, dev: bool, operator: str, token_file: Path | None
         write_durably(seal, os.urandom(KEY_BYTES))
     file = _member_file(configuration) if configuration.fleet else HomeFile(FORMAT, dev, operator)
     try:
+        for family, engine in _engines(path, configuration).items():
+            upgrade(engine, family)
+            engine.dispose()
         home = _open(path, file, written)
     except IntegrityFailure:
         for seal in made:  # the stores are older than these, and were never opened with them
@@ -241,6 +245,7 @@ _DATABASES = ("keystead", "keys", "vault")
 
 def _open(path: Path, file: HomeFile, written: Written) -> Home:
     configuration = written.configuration
+    (path / "run").mkdir(mode=0o700, exist_ok=True)  # a machine that joins a fleet has none yet
     clock: Clock = DevClock(path / "run" / "clock") if file.dev else SystemClock()
     engines = _engines(path, configuration)
     tally = Tally()
@@ -280,7 +285,15 @@ def _open(path: Path, file: HomeFile, written: Written) -> Home:
         keyring=keyring,
         owner=presence.owner,
         alive=presence.alive,
-        home=HomeFacts(str(path), file.dev, __version__, {**written.sources, **sources}, parse_setting, tuple(shown(configuration)), configuration.sign_in.issuer),
+        home=HomeFacts(
+            str(path),
+            file.dev,
+            __version__,
+            {**written.sources, **sources},
+            parse_setting,
+            tuple(shown(configuration)),
+            configuration.sign_in.issuer,
+        ),
         dev=dev,
         upkeep=lambda: purge_expired(vault),
         hooks=open_hooks(configuration, path),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,92 +13,33 @@ from keystead.adapters.archives.folder import Archive
 from keystead.adapters.objects.folder import FolderObjects
 from keystead.api.types import mailboxes as m
 from keystead.api.types import policies as p
-from keystead.api.types import tenants as t
-from keystead.api.types import vaults as v
 from keystead.api.types import watching as w
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound, PreconditionFailed, Unavailable
 from keystead.relocation import export_home, import_home
 from keystead.wiring import create_home, open_home
+from support.installed import ADMIN, ALEX, OPERATOR, fill, read_all, write_member
 from support.postgres import cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from keystead.wiring import Home
+    from support.installed import Source
 
-OPERATOR = "operator@provider.example"
-ADMIN, ALEX = "admin@contoso.example", "alex@contoso.example"
 SECRETS = ("keystore.master", "vault.seal")
-MESSAGES = [b"From: sam@fabrikam.example\r\nSubject: number %d\r\n\r\nbody %d\r\n" % (n, n) for n in range(30)]
-LARGE = b"From: sam@fabrikam.example\r\nSubject: large\r\n\r\n" + b"0123456789abcdef" * 200_000
-
-
-@dataclass
-class Source:
-    """A home with mail under a customer's keys, and what is in it."""
-
-    path: Path
-    items: dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     path = tmp_path_factory.mktemp("source") / "home"
     create_home(path, dev=True, operator=OPERATOR)
-    home = open_home(path, {})
-    operator = home.client(home.as_operator(), "contoso.example")
-    operator.call("tenant.create", t.CreateTenant(name="contoso", domain="contoso.example", geo=["EUR"]))
-    operator.call("user.add", t.AddUser(upn=ADMIN, roles=["global-admin", "key-vault-administrator"]))
-    admin = home.client(home.as_person(ADMIN))
-    keys = []
-    for number, region in ((1, "westeurope"), (2, "eastus")):
-        admin.call("subscription.create", v.SubscriptionCreate(name=f"s{number}"))
-        admin.call("subscription.protect", v.SubscriptionNamed(name=f"s{number}"))
-        admin.call("vault.create", v.VaultCreate(name=f"contoso-ck-{number}", subscription=f"s{number}", region=region))
-        admin.call(
-            "vault.access.grant", v.AccessGrant(vault=f"contoso-ck-{number}", principal="mail", permissions=["get", "wrapKey", "unwrapKey"])
-        )
-        keys.append(admin.call("key.create", v.KeyCreate(vault=f"contoso-ck-{number}", name="root", ops=["wrapKey", "unwrapKey"])).base_id)
-    admin.call("tenant.onboard", t.OnboardTenant(workload="mail", subscriptions=["s1", "s2"]))
-    admin.call("policy.create", p.CreatePolicy(name="Mail", workload="mail", keys=keys))
-    admin.call("mailbox.create", m.CreateMailbox(upn=ALEX))
-    batch = [m.ImportItem(position=n, ordinal=1, folder="Inbox", data=data) for n, data in enumerate([*MESSAGES, LARGE[:900_000]], start=1)]
-    admin.call("mailbox.import", m.ImportBatch(upn=ALEX, items=batch))
-    admin.wait(admin.call("mailbox.assign", m.AssignPolicy(policy="Mail", upns=[ALEX])).job_id)
-    items = _read_all(home)
-    assert len(items) == len(batch)
-    home.close()
-    return Source(path, items)
-
-
-def _read_all(home: Home) -> dict[str, bytes]:
-    """Every item as its owner reads it, under the customer's keys."""
-    alex = home.client(home.as_person(ALEX))
-    assert alex.call("mailbox.statistics", m.NameMailbox(upn=ALEX)).is_encrypted
-    listed = alex.call("mailbox.items", m.ListItems(upn=ALEX, limit=1000))
-    return {one.id: b"".join(alex.call("mailbox.read", m.NameItem(upn=ALEX, item=one.id)).chunks) for one in listed}
+    return fill(path)
 
 
 def _member(path: Path, source: Path) -> Path:
     """An empty member of a fleet on three new databases, with the secrets of a home."""
-    databases = cluster().databases()
-    (path / "seals").mkdir(parents=True)
-    for name in SECRETS:
-        shutil.copy(source / "seals" / name, path / "seals" / name)
-    (path / "keystead.toml").write_text(
-        f"""
-[installation]
-dev = true
-operator = "{OPERATOR}"
-[database]
-url = "{databases.keystead_url}"
-[keystore]
-url = "{databases.keys_url}"
-[vault]
-url = "{databases.vault_url}"
-"""
-    )
+    _empty_home(path, source)
+    write_member(path, cluster().databases())
     return path
 
 
@@ -114,7 +54,7 @@ def _checked(path: Path, items: dict[str, bytes]) -> None:
     """It reads, takes in, and counts on where the other stopped."""
     home = open_home(path, {})
     try:
-        assert _read_all(home) == items
+        assert read_all(home) == items
         admin = home.client(home.as_person(ADMIN))
         before = admin.call("audit.search", w.SearchAudit(limit=5000))
         admin.call("mailbox.create", m.CreateMailbox(upn="kim@contoso.example"))
@@ -137,7 +77,7 @@ def test_a_home_moves_into_a_fleet_and_back(source: Source, tmp_path: Path) -> N
     home = _empty_home(tmp_path / "home", source.path)
     import_home(home, tmp_path / "back", {})
     opened = open_home(home, {})
-    assert _read_all(opened) == source.items
+    assert read_all(opened) == source.items
     upns = [one.upn for one in opened.client(opened.as_person(ADMIN)).call("mailbox.list", m.ListMailboxes())]
     assert upns == [ALEX, "kim@contoso.example"]
     opened.close()

@@ -63,7 +63,7 @@ class Cluster:
 
     def __init__(self, **settings: str) -> None:
         """`settings`: of postgresql.conf, over those that make it quick."""
-        self._programs = _programs()
+        self._programs = programs()
         self.folder = Path(tempfile.mkdtemp(prefix="kp-", dir=tempfile.gettempdir()))
         self._numbers = count(1)
         self._server: subprocess.Popen[bytes] | None = None
@@ -185,7 +185,7 @@ def cluster() -> Cluster:
     return Cluster()
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The newest PostgreSQL there is."""
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
     assert found, "the tests need PostgreSQL: run scripts/setup-tools"

@@ -7,8 +7,9 @@ deny (each use is on the log, as always). Nothing is changed.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from keystead.core.errors import IntegrityFailure, KeyDenied, KeysteadError, NotFound, Unavailable
 from keystead.core.formats.mailbox_items import stands_alone
@@ -35,8 +36,7 @@ PAGE = 500
 MOST_PROBLEMS = 100
 
 
-@dataclass(slots=True)
-class Verified:
+class Verified(msgspec.Struct):
     """What was read.
 
     Attributes:
@@ -49,8 +49,8 @@ class Verified:
     mailboxes: int = 0
     items: int = 0
     bytes: int = 0
-    problems: list[str] = field(default_factory=list)
-    unopened: list[str] = field(default_factory=list)
+    problems: list[str] = []
+    unopened: list[str] = []
 
     def found(self, what: str, error: KeysteadError) -> None:
         """Note a problem."""
