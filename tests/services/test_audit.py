@@ -201,3 +201,14 @@ def test_records_are_found_for_as_long_as_they_are_searched_for(contoso: TenantW
     start, end = utc(made) - timedelta(minutes=1), utc(made) + timedelta(minutes=1)
     found = contoso.admin.call("audit.search", w.SearchAudit(item=box.statistics().id, start=start, end=end))
     assert [one.operation for one in found] == ["New-Mailbox"]
+
+
+def test_acts_about_no_tenant_are_read_by_the_operator_and_nobody_else(contoso: TenantWorld) -> None:
+    """R-206: settings and the key store belong to the installation; its log holds nothing of tenants."""
+    contoso.world.operator.call("settings.set", w.SetSetting(name="slice_items", value="1000"))
+    found = contoso.world.operator.call("audit.installation", w.SearchAudit(item="slice_items"))
+    assert [(one.user_id, parameters(one)["Value"]) for one in found] == [("operator@provider.example", "1000")]
+    everything = contoso.world.operator.call("audit.installation", w.SearchAudit(limit=5000))
+    assert {one.organization_id for one in everything} == {""}
+    with pytest.raises(Forbidden):
+        contoso.admin.call("audit.installation", w.SearchAudit())

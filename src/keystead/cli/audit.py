@@ -28,10 +28,14 @@ def search(
     item: Annotated[str, typer.Option(metavar="ID", help="Only records about this object.")] = "",
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=5000, help="How many at most.")] = 100,
     after: Annotated[str, typer.Option(metavar="ID", help="Those after this record.")] = "",
+    installation: Annotated[
+        bool, typer.Option("--installation", help="For the operator: acts about no tenant, such as settings and the key store.")
+    ] = False,
 ) -> None:
     """Search the log, newest first; at most 90 days at a time. What is not named does not restrict."""
     app = this(context)
     request = SearchAudit(
         operations=words(operations), start=time(start), end=time(end), users=words(users), item=item, after=after, limit=limit
     )
-    app.show(app.call("audit.search", request), ("creation_time", "operation", "user_id", "result_status", "object_id"))
+    route = "audit.installation" if installation else "audit.search"
+    app.show(app.call(route, request), ("creation_time", "operation", "user_id", "result_status", "object_id"))
