@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import InvalidRequest
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 STEP_SECONDS = 5.0
 """For connecting, and for each answer."""
+AGAIN_SECONDS = 0.2
+"""Between one try to end a conversation and the next: a socket may just have been replaced."""
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 
@@ -69,20 +71,22 @@ def deadline(seconds: float, connection: Callable[[], socket.socket | None]) -> 
         seconds: for the block.
         connection: the socket in use, if there is one by now. It is shut down from another thread, which wakes whoever waits on it.
     """
+    over = threading.Event()
 
     def shut() -> None:
-        used = connection()
-        if used is not None:
-            try:
-                # The plain socket below TLS: closing TLS in good order would wait for the other side.
-                socket.socket.shutdown(used, socket.SHUT_RDWR)
-            except OSError:
-                return  # it is closed already
+        wait = seconds
+        while not over.wait(wait):
+            used = connection()
+            if used is not None:
+                with suppress(OSError):  # it is closed already, or a handshake is about to take its place
+                    # The plain socket below TLS: closing TLS in good order would wait for the other side.
+                    socket.socket.shutdown(used, socket.SHUT_RDWR)
+            wait = AGAIN_SECONDS
 
-    timer = threading.Timer(seconds, shut)
-    timer.daemon = True
-    timer.start()
+    watchdog = threading.Thread(target=shut, name="deadline", daemon=True)
+    watchdog.start()
     try:
         yield
     finally:
-        timer.cancel()
+        over.set()
+        watchdog.join()

@@ -62,12 +62,12 @@ class MailHook:
         return f"MailHook({self.name!r})"
 
     def send(self, message: Message, now: int) -> str:  # noqa: ARG002 - a mail bears the time of its event
-        mail = mail_of(message, self._sender, self._recipients)
         sign_in = (self._sign_in[0], read_password(self._sign_in[1])) if self._sign_in else None
-        client = smtplib.SMTP(timeout=STEP_SECONDS, local_hostname="keystead")
+        clients: list[smtplib.SMTP] = []
         try:
-            with deadline(WHOLE_SECONDS, lambda: client.sock):
-                refused = self._talk(client, mail, sign_in)
+            with deadline(WHOLE_SECONDS, lambda: clients[0].sock if clients else None):
+                client = _Client(self._server, clients)
+                refused = self._talk(client, mail_of(message, self._sender, self._recipients), sign_in)
         except smtplib.SMTPResponseException as error:
             raise NotDelivered(f"the mail server answered {error.smtp_code}") from error
         except smtplib.SMTPRecipientsRefused as error:
@@ -75,23 +75,33 @@ class MailHook:
         except (OSError, smtplib.SMTPException, ValueError) as error:
             raise NotDelivered(_reason(error)) from error
         finally:
-            client.close()
+            for opened in clients:
+                opened.close()
         return "the mail server took it" + (f", but not for {', '.join(sorted(refused))}" if refused else "")
 
     def _talk(self, client: smtplib.SMTP, mail: EmailMessage, sign_in: tuple[str, str] | None) -> set[str]:
         """One conversation; returns the recipients that were refused."""
-        host, port = self._server
-        client.connect(host, port)
         client.ehlo_or_helo_if_needed()
         if client.has_extn("starttls"):
             client.starttls(context=self._tls)
             client.ehlo()
-        elif not is_loopback(host):
+        elif not is_loopback(self._server[0]):
             raise NotDelivered("the mail server offers no STARTTLS, without which nothing is sent beyond this machine")
         if sign_in is not None:
             client.login(*sign_in)
         refused = client.send_message(mail, self._sender, list(self._recipients))
         return set(refused)
+
+
+class _Client(smtplib.SMTP):
+    """A client that can be found while it still connects: so the deadline ends that, too.
+
+    It is given its server at once, because the certificate is checked against the name given here and not the one given to `connect`.
+    """
+
+    def __init__(self, server: tuple[str, int], opened: list[smtplib.SMTP]) -> None:
+        opened.append(self)
+        super().__init__(*server, local_hostname="keystead", timeout=STEP_SECONDS)
 
 
 def mail_of(message: Message, sender: str, recipients: tuple[str, ...]) -> EmailMessage:
@@ -127,5 +137,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return "the mail server does not offer what is needed to sign in"
     if isinstance(error, smtplib.SMTPException | ValueError):
-        return f"the mail server's answer is no SMTP, or was cut off ({type(error).__name__})"
+        return f"the mail server's answer is no SMTP or was cut off, or nothing could be sent ({type(error).__name__})"
     return f"the mail server cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}"
