@@ -67,7 +67,10 @@ LINGER_BYTES, LINGER_SECONDS = 4 * 1024 * 1024, 2.0
 READY_TIMEOUT = 2.0
 """Seconds a store is given to answer /readyz."""
 
-_ONCE = frozenset({b"authorization", b"content-type", b"content-length", b"host", b"keystead-home-secret", b"keystead-as"})
+_VERSIONS = frozenset({"1.0", "1.1"})
+_ONCE = frozenset(
+    {b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"host", b"keystead-home-secret", b"keystead-as"}
+)
 """Headers that mean nothing, or two things, when they are there twice."""
 
 
@@ -350,6 +353,10 @@ class _Exchange:
         return document(Document(JSON, b'{"status":"ok"}'))
 
     def _check_headers(self) -> None:
+        if self.version not in _VERSIONS:
+            raise InvalidRequest("http_invalid", "this is no valid HTTP/1.1 request", "")
+        if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise InvalidRequest("header_invalid", "Transfer-Encoding may only be chunked", "send it without any other encoding")
         if self.version == "1.1" and b"host" not in self.headers:
             raise InvalidRequest("header_invalid", "the header Host is missing", "HTTP/1.1 needs it")
         if len(self.headers) != len(self.fields):
@@ -458,21 +465,22 @@ class _Exchange:
 
     def _admit(self, route: Route) -> None:
         """Whether whoever sends a large body may call the row at all."""
-        principal = self.principal = self.app.parts.authenticate(self.credentials)
+        self.principal = self.app.parts.authenticate(self.credentials)
         self.app.parts.dispatcher.admit(
-            route, principal=principal, tenant=self.tenant, client_ip=self.credentials.client_ip, request_id=self.id
+            route, principal=self.principal, tenant=self.tenant, client_ip=self.credentials.client_ip, request_id=self.id
         )
 
     def _call(self, route: Route, path: Mapping[str, str], body: bytes, upload: Upload | None) -> Answer:
         """Run the row; every error becomes an answer here, where the request still is."""
         try:
-            principal = self.principal = self.app.parts.authenticate(self.credentials)
+            if route.scope is not Scope.PUBLIC:  # there nobody is asked who they are, so that no old token is in the way of a new one
+                self.principal = self.app.parts.authenticate(self.credentials)
             in_body = takes_body(route) and upload is None
             request = from_body(route, path, body) if in_body else from_query(route, path, self.query)
             result = self.app.parts.dispatcher.run(
                 route,
                 request,
-                principal=principal,
+                principal=self.principal,
                 tenant=self.tenant,
                 client_ip=self.credentials.client_ip,
                 request_id=self.id,
