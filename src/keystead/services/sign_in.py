@@ -148,8 +148,8 @@ def _principal(services: Services, bearer: str) -> Principal:
     own, provided = services.sign_in.own.get(digest), services.sign_in.provided.get(digest)
     if own is not None:
         return _by_own(services, own)
-    if provided is not None and _stands(services, provided):
-        return _by_provided(services, provided)
+    if provided is not None and _stands(services, provided) and (principal := _by_provided(services, provided)):
+        return principal
     unverified = read_jwt(bearer)
     if unverified.issuer == services.home.issuer:
         own = _checked_own(services, bearer, unverified)
@@ -157,7 +157,10 @@ def _principal(services: Services, bearer: str) -> Principal:
         return _by_own(services, own)
     provided = _checked_provided(services, bearer, unverified)
     services.sign_in.provided.put(digest, provided)
-    return _by_provided(services, provided)
+    principal = _by_provided(services, provided)
+    if principal is None:  # between two looks
+        raise Unauthenticated("token_provider_changed", "the tenant has just changed whose tokens it takes", _SIGN_IN_AGAIN)
+    return principal
 
 
 def _as(services: Services, person: Person, scopes: frozenset[str] | None, token_id: str) -> Principal:
@@ -227,15 +230,17 @@ def _stands(services: Services, known: KnownProvided) -> bool:
     return services.issuers.allows(known.provider.issuer) and services.issuers.key(known.provider.issuer, known.key.id) == known.key
 
 
-def _by_provided(services: Services, known: KnownProvided) -> Principal:
-    """One query: the tenant's registration as it is now, and the person. Nobody is made by signing in."""
+def _by_provided(services: Services, known: KnownProvided) -> Principal | None:
+    """One query: the tenant's registration as it is now, and the person. Nobody is made by signing in.
+
+    Returns:
+        None when the tenant's registration is not the one the token was checked against.
+    """
     _require_time(known.claims.expires, services.clock.now(), services.settings.clock_leeway)
     with services.db.read() as tx:
         found = tx.sign_in.provided(known.provider.tenant_id, known.claims.upn)
     if found is None or found[0] != known.provider:
-        raise Unauthenticated(
-            "token_provider_changed", "the tenant does not take tokens of this issuer any more, or others", _SIGN_IN_AGAIN
-        )
+        return None
     if found[1] is None:
         raise Unauthenticated(
             "token_person_unknown", f"the tenant has no person {known.claims.upn}", "its administrator adds people: keystead user add"

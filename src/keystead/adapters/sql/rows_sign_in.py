@@ -133,7 +133,7 @@ class SqlSignInRows:
     # -- signing keys --------------------------------------------------------------------------------------------------------------
 
     def signing_keys(self) -> list[SigningKey]:
-        rows = self._connection.execute(select(signing_keys).order_by(signing_keys.c.created.desc(), signing_keys.c.id))
+        rows = self._connection.execute(select(signing_keys).order_by(signing_keys.c.ends.is_not(None), signing_keys.c.created.desc(), signing_keys.c.id))
         return [SigningKey(id=row.id, public_key=row.public_key, sealed=row.sealed, created=row.created, ends=row.ends) for row in rows]
 
     def insert_signing_key(self, key: SigningKey) -> None:
