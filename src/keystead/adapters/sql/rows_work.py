@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, delete, func, insert, or_, select, update
+from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import alert_events, alerts, audit_records, hook_states, jobs, settings, worker_beats
 from keystead.adapters.sql.rows import Many
@@ -103,25 +103,31 @@ class SqlJobRows:
         return [_job(row) for row in self._connection.execute(query)]
 
     def claim(self, owner: str, now: int, until: int, *, only: str = "", alone: bool = False, kind: str = "") -> Job | None:
-        row = self._most_urgent(now, jobs.c.id == only) if only else None
-        if row is None and not (only and alone):
-            wanted = ([jobs.c.parent_id == only] if only else []) + ([jobs.c.kind == kind] if kind else [])
-            row = self._most_urgent(now, *wanted)
-        if row is None:
-            return None
-        self._connection.execute(
+        claimed = self._claim_one(only, owner, now, until) if only else None
+        if claimed is not None or (only and alone):
+            return claimed
+        wanted = ([jobs.c.parent_id == only] if only else []) + ([jobs.c.kind == kind] if kind else [])
+        row = self._most_urgent(now, *wanted)
+        return self._claim_one(row.id, owner, now, until) if row is not None else None
+
+    def _claim_one(self, job_id: str, owner: str, now: int, until: int) -> Job | None:
+        """Take this job, if it may be run now."""
+        ready = and_(jobs.c.state == JobState.QUEUED.value, jobs.c.not_before <= now)
+        abandoned = and_(jobs.c.state == JobState.RUNNING.value, jobs.c.lease_until <= now)
+        row = self._connection.execute(
             update(jobs)
-            .where(jobs.c.id == row.id)
+            .where(jobs.c.id == job_id, or_(ready, abandoned))
             .values(
                 state=JobState.RUNNING.value,
                 lease_owner=owner,
-                lease_epoch=row.lease_epoch + 1,
+                lease_epoch=jobs.c.lease_epoch + 1,
                 lease_until=until,
-                attempts=row.attempts + 1,
-                started=row.started if row.started is not None else now,
+                attempts=jobs.c.attempts + 1,
+                started=func.coalesce(jobs.c.started, now),
             )
-        )
-        return self.get(row.id)
+            .returning(*jobs.c)
+        ).first()
+        return _job(row) if row is not None else None
 
     def _most_urgent(self, now: int, *wanted: ColumnElement[bool]) -> Row[tuple[object, ...]] | None:
         """The job that is to run next: by priority; then those whose runner is gone, those never put off, those put off, each by age.

@@ -75,18 +75,22 @@ def run_one(services: Services, *, only: str = "", alone: bool = False, kind: st
 
 def _turn(services: Services, job: Job, until: int, stopping: Callable[[], bool]) -> Job:
     """Slices of a claimed job until its time is up; the job as it is then, still RUNNING only when its lease was lost."""
+    extended = services.clock.now()
     try:
         while job.state is JobState.RUNNING:
             job = KINDS[job.kind](services, job)
             if job.state is JobState.RUNNING:
-                if services.clock.now() >= until or stopping():
+                now = services.clock.now()
+                if now >= until or stopping():
                     return _give_back(services, job)
-                _extend(services, job)
+                if not 0 <= now - extended < services.settings.job_lease // 3:  # enough is left for most slices: no write for nothing
+                    _extend(services, job)
+                    extended = now
     except LostLeaseError:
         return job
     except KeysteadError as error:
         return _failed(services, job, error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - logged with its trace
         # A defect of ours. One job that meets it must not stop the others: it is tried again later, and the log has the trace.
         _log.exception("the job %s (%s) met a defect", job.id, job.kind)
         return _failed(
