@@ -496,6 +496,8 @@ class _Exchange:
     # -- what goes back ----------------------------------------------------------------------------------------------------------------
 
     async def _send(self, answer: Answer) -> None:
+        if self.connection.lost:
+            raise _CutOffError("the client has gone")
         headers: list[tuple[bytes, bytes]] = [*answer.headers, (_ID_HEADER, self.id.encode())]
         if self.unread:
             headers.append((b"connection", b"close"))

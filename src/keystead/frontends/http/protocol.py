@@ -1,6 +1,6 @@
 """The connection: uvicorn's httptools protocol with the limits it does not have.
 
-- A head (request line and headers) must arrive within a time, and within a size.
+- A head (request line and headers) must arrive within a time, and within a size; what stands around the chunks of a body, within a size.
 - More connections than the limit are answered 503; far more are cut.
 - What cannot be parsed is answered as a problem document, or cuts the connection when an answer is under way.
 - The application may cut a connection, and can see that a client has gone.
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LARGEST_HEAD = 32 * 1024
 """Bytes of the request line and all headers."""
 MOST_HEADERS = 100
+AROUND_A_BYTE = 8
+"""Bytes that may stand around each byte of a body in chunks: sizes and line ends. Beyond that, a head's worth is taken."""
 OVER_LIMIT = 100
 """Connections beyond the limit that are still told so; those beyond these are cut without a word."""
 
@@ -43,6 +45,9 @@ class KeysteadProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._in_head = True
+        self._in_body = False
+        self._body_bytes = 0
+        self._around_body = 0
         self._too_many = False
 
     # -- the connection ----------------------------------------------------------------------------------------------------------------
@@ -65,7 +70,8 @@ class KeysteadProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Cut the connection. Answers to requests that were sent ahead find out by `lost`."""
+        self.lost = True
         if not self._idle():
             self.cycle.disconnected = True  # nothing more is written, and uvicorn does not miss the end of the answer
         self.transport.abort()
@@ -82,20 +88,30 @@ class KeysteadProtocol(HttpToolsProtocol):
         """Bytes of a head, of a body, or of the next head."""
         if self._in_head:
             self._head_bytes += len(data)
+        in_body, before = self._in_body, self._body_bytes
         super().data_received(data)
         if self.lost or self.transport.is_closing():
             return
+        if in_body and self._in_body:
+            self._count_around(len(data) - (self._body_bytes - before))
         if not self._in_head:
             if self.timeout_keep_alive_task is None and self._idle():
                 self._await_head()  # empty lines between two requests: they end the time of an idle connection, and begin no head
         elif self._head_bytes > LARGEST_HEAD:
-            self._refuse(
-                error_answer(
-                    InvalidRequest("headers_too_large", f"the headers have more than {LARGEST_HEAD} bytes", "send less in the headers")
-                )
-            )
+            self._refuse(_too_large(f"the headers have more than {LARGEST_HEAD} bytes"))
         else:
             self._await_head()
+
+    def _count_around(self, more: int) -> None:
+        """Extensions of chunks, and trailers, nobody reads: they must neither keep coming nor pile up on their way to nobody."""
+        self._around_body += more
+        if self._around_body > LARGEST_HEAD + AROUND_A_BYTE * self._body_bytes:
+            self._refuse(_too_large(f"there are more than {LARGEST_HEAD} bytes around the body"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; the trailers of a body are passed over."""
+        if not self._in_body:
+            super().on_header(name, value)
 
     def on_message_begin(self) -> None:
         """The first byte of a request: from here on it has the time of a head. What came with it counts at most once."""
@@ -106,14 +122,16 @@ class KeysteadProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._in_head, self._head_bytes = False, 0
+        self._in_body, self._body_bytes, self._around_body = True, 0, 0
         self._head_arrived()
         if self._refused():
             return
         self.scope["keystead.connection"] = self  # type: ignore[typeddict-unknown-key]  # ours alone
         if len(self.headers) > MOST_HEADERS:
-            self._refuse(
-                error_answer(InvalidRequest("headers_too_large", f"there are more than {MOST_HEADERS} headers", "send less in the headers"))
-            )
+            self._refuse(_too_large(f"there are more than {MOST_HEADERS} headers"))
+            return
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > LARGEST_HEAD:
+            self._refuse(_too_large(f"the headers have more than {LARGEST_HEAD} bytes"))
             return
         if self._too_many:
             self._refuse(
@@ -124,11 +142,13 @@ class KeysteadProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is there too; the next byte belongs to another head."""
+        self._in_body = False
         if not self._refused():
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
+        self._body_bytes += len(body)
         if not self._refused():
             super().on_body(body)
 
@@ -179,6 +199,10 @@ class KeysteadProtocol(HttpToolsProtocol):
             lines += [name, b": ", value, b"\r\n"]
         self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
         self.transport.close()
+
+
+def _too_large(what: str) -> Answer:
+    return error_answer(InvalidRequest("headers_too_large", what, "send less in the headers"))
 
 
 def protocol_of(limits: ServerConfig, random: RandomBytes) -> type[KeysteadProtocol]:
