@@ -53,6 +53,7 @@ from keystead.services.context import DevHome, HomeFacts, Services
 from keystead.services.jobs.runner import push, run_due
 from keystead.services.keyring import Keyring
 from keystead.services.sign_in import sign_in
+from keystead.services.tally import Tally
 from keystead.services.unwritten import CountingDatabase, MemoryLedger
 from keystead.settings import parse_setting
 from keystead.vault.services import VaultServices, open_vault
@@ -154,12 +155,12 @@ class World:
         """Open the stores once more, as a process of that name."""
         path, clock = self.path, self.clock
         engines = [sqlite_engine(path / f"{name}.db") for name in ("keystead", "keys", "vault")]
-        unwritten = MemoryLedger()
-        db = CountingDatabase(SqlDatabase(engines[0]), unwritten, clock)
+        unwritten, tally = MemoryLedger(), Tally()
+        db = CountingDatabase(SqlDatabase(engines[0]), unwritten, clock, tally)
         keystore = open_keystore(engines[1], path / "seals", self.master, clock, os.urandom)
         vault = open_vault(SqlVaultStore(engines[2]), self.seal, clock, os.urandom)
         vaults = ScriptedVaults(EmbeddedVaults(vault))
-        keyring = Keyring(db, keystore, vaults, clock, os.urandom, self.settings, owner)
+        keyring = Keyring(db, keystore, vaults, clock, os.urandom, self.settings, owner, tally)
         services = Services(
             db=db,
             keystore=keystore,
@@ -174,6 +175,7 @@ class World:
             home=HomeFacts(str(path), dev, "test", {}, parse_setting),
             dev=DevHome(clock.advance, self.faults.__setitem__) if dev else None,
             unwritten=unwritten,
+            tally=tally,
         )
         services = replace(services, **changes)
         dispatcher = Dispatcher({Side.SERVICE: services, Side.VAULT: vault}, LogAndDirectory(services), os.urandom)
