@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from random import SystemRandom
@@ -28,7 +29,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 
 from keystead.adapters.objects import references
 from keystead.adapters.objects.store_clock import store_time
-from keystead.core.errors import IntegrityFailure, KeysteadError, Unavailable
+from keystead.core.errors import IntegrityFailure, KeysteadError, NotFound, Unavailable
 from keystead.ports.objects import ObjectInfo
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ class _Said(Enum):
     """What an error of the library means."""
 
     MISSING = auto()
-    EXISTS = auto()
     REFUSED = auto()
     BEYOND = auto()
     """The range lies beyond the object's end."""
@@ -165,18 +165,12 @@ class RemoteObjects:
     def delete(self, ref: str) -> None:
         """Remove an object."""
         references.stored_parts(ref)
-
-        def act() -> None:
-            try:
-                obstore.delete(self._store(), ref)
-            except FileNotFoundError:
-                self._list_nothing(self._store())  # the object is gone; it would look the same if its whole bucket were
-
-        self._asked(ref, act)
+        with suppress(NotFound):
+            self._asked(ref, lambda: obstore.delete(self._store(), ref))
 
     def all_objects(self) -> Iterator[ObjectInfo]:
         """Every object, a page at a time. Those stored or deleted meanwhile may be listed or not; what else lies there is passed over."""
-        now = store_time(self._reach, self._name)
+        now = self._asked(self._name, lambda: store_time(self._reach, self._name))
         listing = _Listing(lambda after: obstore.list(self._store(), self._name, offset=after or None, chunk_size=PAGE))
         while page := self._asked(self._name, listing.page):
             for found in page:
@@ -196,21 +190,22 @@ class RemoteObjects:
 
     def _put_whole(self, ref: str, data: memoryview) -> int:
         """Store by one request, which the store refuses if the name is taken."""
-        attempts = 0
+        tries = 0
 
-        def act() -> None:
-            nonlocal attempts
-            attempts += 1
+        def stored() -> bool:
+            nonlocal tries
+            tries += 1
             try:
                 obstore.put(self._store(), ref, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
-                # At the first try somebody else's; later it may be what an earlier try stored before its answer was lost.
-                if attempts == 1 or not self._holds(ref, _Sent(data.nbytes, hashlib.sha256(data).digest())):
-                    raise references.exists(ref) from None
+                return False
             except FileNotFoundError:
                 raise self._bucket_missing() from None
+            return True
 
-        self._asked(ref, act)
+        # What is there at the first try is another's; later it may be what an earlier try stored before its answer was lost.
+        if not self._asked(ref, stored) and (tries == 1 or not self._holds(ref, _Sent(data.nbytes, hashlib.sha256(data).digest()))):
+            raise references.exists(ref)
         return data.nbytes
 
     def _put_parts(self, ref: str, parts: _Parts) -> int:
@@ -218,7 +213,7 @@ class RemoteObjects:
 
         The look before is what keeps an object from being overwritten here. It is enough: see the module's text.
         """
-        if self._asked(ref, lambda: self._head(ref)) is not None:
+        if self._size(ref) is not None:
             raise references.exists(ref)
         patient = self._store(retries=self._reach.retries)
         try:
@@ -227,17 +222,17 @@ class RemoteObjects:
             if parts.failure is not None:
                 raise parts.failure from None
             # The answer to the last request may be the one that was lost; then the object is there, whole.
-            if not parts.finished or not self._asked(ref, lambda: self._holds(ref, parts.sent())):
+            if not parts.finished or not self._holds(ref, parts.sent()):
                 raise self._translated(ref, error) from None
         return parts.sent().size
 
     def _holds(self, ref: str, sent: _Sent) -> bool:
         """Whether the object is what was sent, byte for byte."""
-        if self._head(ref) != sent.size:
+        if self._size(ref) != sent.size:
             return False
         digest = hashlib.sha256()
         for offset in range(0, sent.size, PART_BYTES):
-            digest.update(_read(self._store(), ref, offset, min(PART_BYTES, sent.size - offset)))
+            digest.update(self.get(ref, offset, min(PART_BYTES, sent.size - offset)))
         return digest.digest() == sent.sha256
 
     # -- asking -------------------------------------------------------------------------------------------------------------------
@@ -268,12 +263,11 @@ class RemoteObjects:
             time.sleep(_random.uniform(wait / 2, wait))
             wait = min(LONGEST_WAIT, 2 * wait)
 
-    def _head(self, ref: str) -> int | None:
-        """Size of an object; None when there is none."""
+    def _size(self, ref: str) -> int | None:
+        """Of an object; None when there is none."""
         try:
-            return obstore.head(self._store(), ref)["size"]
-        except FileNotFoundError:
-            self._list_nothing(self._store())
+            return self._asked(ref, lambda: obstore.head(self._store(), ref))["size"]
+        except NotFound:
             return None
 
     def _list_nothing(self, store: Opened) -> None:
@@ -375,8 +369,8 @@ def _chained(first: list[bytes], rest: Iterator[bytes | memoryview]) -> Iterator
 def _said(error: Exception) -> _Said:
     if isinstance(error, FileNotFoundError):
         return _Said.MISSING
-    if isinstance(error, AlreadyExistsError):
-        return _Said.EXISTS
+    if isinstance(error, OSError):
+        return _Said.LOST
     status = _status(error)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in {401, 403}:
         return _Said.REFUSED

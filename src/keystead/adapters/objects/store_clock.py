@@ -19,25 +19,28 @@ def store_time(reach: Reach, container: str) -> float:
     The request carries no credentials; whatever the answer's status, it is dated. To the second, like the dates of objects.
 
     Raises:
-        Unavailable: no answer, or none with a date.
+        OSError: no answer; it may be asked again.
+        Unavailable: an answer without a date.
     """
     seconds = reach.timeout / 1_000
+    connection = (
+        http.client.HTTPSConnection(reach.host, reach.port, timeout=seconds, context=reach.context())
+        if reach.scheme == "https"
+        else http.client.HTTPConnection(reach.host, reach.port, timeout=seconds)
+    )
     try:
-        connection = (
-            http.client.HTTPSConnection(reach.host, reach.port, timeout=seconds, context=reach.context())
-            if reach.scheme == "https"
-            else http.client.HTTPConnection(reach.host, reach.port, timeout=seconds)
-        )
-        try:
-            connection.request("HEAD", "/")
-            date = connection.getresponse().getheader("Date", "")
-        finally:
-            connection.close()
+        connection.request("HEAD", "/")
+        date = connection.getresponse().getheader("Date", "")
+    except http.client.HTTPException as error:
+        raise ConnectionError from error
+    finally:
+        connection.close()
+    try:
         found = parsedate_to_datetime(date)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except ValueError:
         raise Unavailable(
             "object_store_unavailable",
-            f"container {container} does not tell what time it is",
-            "check its endpoint, and that it is up, then try again",
-        ) from error
+            f"container {container} does not tell what time it is, so nobody knows how old its objects are",
+            "see what stands between Keystead and the store: every answer over HTTP has a Date",
+        ) from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
