@@ -361,8 +361,8 @@ class MailboxRows(Protocol):
         """Of these objects, those that no row names."""
         ...
 
-    def overdue_moves(self, tenant_id: str | None, assigned_before: int) -> list[Mailbox]:
-        """Mailboxes whose change of hierarchy was asked for before, and is not done, those that failed included (R-093)."""
+    def overdue_moves(self, tenant_id: str | None, assigned_before: int, limit: int | None = None) -> list[Mailbox]:
+        """Mailboxes whose change of hierarchy was asked for before, and is not done, those that failed included (R-093): first those that wait longest."""
         ...
 
 

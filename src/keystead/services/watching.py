@@ -84,7 +84,7 @@ def _alerts(services: Services, tenant_id: str | None, request: t.ListAlerts, *,
         moves: dict[str, Alert] = {}
         if not kinds or AlertKind.MOVE_OVERDUE in kinds:
             known = {one.subject_id: one for one in stored if one.kind is AlertKind.MOVE_OVERDUE and one.resolved is None}
-            overdue = tx.mailboxes.overdue_moves(tenant_id, now - services.settings.move_warning)
+            overdue = tx.mailboxes.overdue_moves(tenant_id, now - services.settings.move_warning, request.limit)
             moves = {mailbox.id: _overdue(services, mailbox, known.get(mailbox.id), now) for mailbox in overdue}
         others = [one for one in stored if one.kind is not AlertKind.MOVE_OVERDUE or one.resolved is not None]
         found = [*moves.values(), *others][: request.limit]

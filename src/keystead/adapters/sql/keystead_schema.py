@@ -183,7 +183,7 @@ mailboxes = Table(
     UniqueConstraint("tenant_id", "upn"),
     Index(None, "pending_policy_id", "tenant_id"),
     Index(None, "policy_id"),
-    Index("ix_mailboxes_unmoved", "assigned_at", sqlite_where=UNMOVED, postgresql_where=UNMOVED),
+    Index("ix_mailboxes_unmoved", "tenant_id", "assigned_at", sqlite_where=UNMOVED, postgresql_where=UNMOVED),
 )
 
 mailbox_keys = Table(
@@ -245,13 +245,16 @@ objects = Table(
     Index(None, "mailbox_id", "key_version"),
 )
 
+TROUBLED = text("error <> ''")
+"""Jobs that failed at their last try: found by an index of their own, like `UNMOVED`."""
+
 jobs = Table(
     "jobs",
     METADATA,
     _id(primary=True),
     Column("sequence", BigInteger, nullable=False, index=True),
     Column("tenant_id", String(36), nullable=False),
-    Column("parent_id", String(36), nullable=False, index=True),
+    Column("parent_id", String(36), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("subject_id", String(36), nullable=False),
     Column("parameters", Text, nullable=False),
@@ -268,8 +271,12 @@ jobs = Table(
     Column("started", BigInteger),
     Column("finished", BigInteger),
     Column("error", Text, nullable=False),
-    Index("ix_jobs_ready", "state", "priority", "sequence"),
-    Index("ix_jobs_kind", "kind", "state"),
+    # For claiming: what is to run next, of all, of a kind, of what a job started.
+    Index("ix_jobs_ready", "state", "priority", "not_before", "sequence"),
+    Index("ix_jobs_kind", "kind", "state", "priority", "not_before", "sequence"),
+    Index("ix_jobs_children", "parent_id", "state", "priority", "not_before", "sequence"),
+    Index("ix_jobs_troubled", "parent_id", sqlite_where=TROUBLED, postgresql_where=TROUBLED),
+    Index(None, "tenant_id", "sequence"),
 )
 
 audit_records = Table(
@@ -291,7 +298,8 @@ audit_records = Table(
     Column("external_access", Boolean, nullable=False),
     Column("request_id", String(36), nullable=False),
     Column("parameters", Text, nullable=False),
-    Index(None, "organization_id", "creation_time"),
+    Index(None, "organization_id", "creation_time", "sequence"),
+    Index("ix_audit_records_operation", "organization_id", "operation", "creation_time", "sequence"),
 )
 
 alerts = Table(

@@ -401,11 +401,8 @@ class SqlMailboxRows:
             known.update(self._connection.execute(select(objects.c.ref).where(objects.c.ref.in_(part))).scalars())
         return [ref for ref in refs if ref not in known]
 
-    def overdue_moves(self, tenant_id: str | None, assigned_before: int) -> list[Mailbox]:
-        query = select(*_MAILBOX_COLUMNS).where(
-            mailboxes.c.assigned_at < assigned_before,
-            UNMOVED,
-        )
+    def overdue_moves(self, tenant_id: str | None, assigned_before: int, limit: int | None = None) -> list[Mailbox]:
+        query = select(*_MAILBOX_COLUMNS).where(mailboxes.c.assigned_at < assigned_before, UNMOVED)
         if tenant_id is not None:
             query = query.where(mailboxes.c.tenant_id == tenant_id)
-        return [_mailbox(row) for row in self._connection.execute(query)]
+        return [_mailbox(row) for row in self._connection.execute(query.order_by(mailboxes.c.assigned_at).limit(limit))]

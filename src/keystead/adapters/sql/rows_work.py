@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
-from keystead.adapters.sql.keystead_schema import alert_events, alerts, audit_records, hook_states, jobs, settings, worker_beats
+from keystead.adapters.sql.keystead_schema import TROUBLED, alert_events, alerts, audit_records, hook_states, jobs, settings, worker_beats
 from keystead.adapters.sql.rows import Many
 from keystead.core.alerts import Alert, AlertKind, Event, EventState, HookState, Severity
 from keystead.core.audit.record import AuditRecord, RecordType, UserType
@@ -192,9 +192,7 @@ class SqlJobRows:
         return int(row[0]), int(row[1]), int(row[2])
 
     def troubled(self, parent_id: str) -> Job | None:
-        query = (
-            select(jobs).where(jobs.c.parent_id == parent_id, jobs.c.error != "").order_by(jobs.c.state == JobState.QUEUED.value).limit(1)
-        )
+        query = select(jobs).where(jobs.c.parent_id == parent_id, TROUBLED).order_by(jobs.c.state == JobState.QUEUED.value).limit(1)
         row = self._connection.execute(query).first()
         return _job(row) if row else None
 
