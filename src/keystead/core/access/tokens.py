@@ -243,6 +243,10 @@ def read_jwt(token: str) -> Unverified:
     if len(parts) != 3 or not all(_PART.fullmatch(part) for part in parts[:2]) or not _PART.fullmatch(parts[2] or "-"):
         raise _malformed("it is not three parts of base64url with dots between")
     header, claims = _json_object(parts[0], "header"), _json_object(parts[1], "claims")
+    try:
+        _decoded(parts[2])
+    except ValueError:
+        raise _malformed("its signature is not base64url") from None
     if "crit" in header or "b64" in header or "zip" in header:  # RFC 7515 section 4.1.11: what is critical and not understood is refused
         raise _malformed("its header asks for what Keystead does not do")
     algorithm, key_id, issuer = header.get("alg"), header.get("kid"), claims.get("iss")
