@@ -412,4 +412,16 @@ def run_jobs(world: World) -> None:
     run_due(world.services)
 
 
-__all__ = ["OPERATOR", "SECOND", "MailboxWorld", "ManualClock", "Process", "ScriptedVaults", "TenantWorld", "World", "message", "run_jobs", "signed_in"]
+__all__ = [
+    "OPERATOR",
+    "SECOND",
+    "MailboxWorld",
+    "ManualClock",
+    "Process",
+    "ScriptedVaults",
+    "TenantWorld",
+    "World",
+    "message",
+    "run_jobs",
+    "signed_in",
+]

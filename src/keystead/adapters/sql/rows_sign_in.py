@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import people, sign_in_providers, signing_keys, tenants, tokens
-from keystead.adapters.sql.rows import conflict
+from keystead.adapters.sql.rows import Lookup, conflict
 from keystead.adapters.sql.rows_tenants import roles_of
 from keystead.core.access.tokens import SigningKey, SignInProvider, Token, TokenKind
 from keystead.core.tenancy import Person
@@ -15,7 +15,7 @@ from keystead.core.tenancy import Person
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
 # A token is one person's, in the tenant it was made for: a name that was given to somebody else meanwhile does not match.
 _OWNER = and_(
@@ -23,14 +23,14 @@ _OWNER = and_(
     or_(people.c.tenant_id == tokens.c.tenant_id, and_(people.c.tenant_id.is_(None), tokens.c.tenant_id.is_(None))),
 )
 _PERSON = [column.label(f"person_{column.name}") for column in people.c]
-_BY_DIGEST = select(tokens, *_PERSON).outerjoin_from(tokens, people, _OWNER).where(tokens.c.digest == bindparam("digest"))
-_BY_ID = (
+_BY_DIGEST = Lookup(select(tokens, *_PERSON).outerjoin_from(tokens, people, _OWNER).where(tokens.c.digest == bindparam("digest")))
+_BY_ID = Lookup(
     select(tokens, *_PERSON)
     .join_from(tokens, signing_keys, signing_keys.c.id == bindparam("key"))
     .outerjoin(people, _OWNER)
     .where(tokens.c.id == bindparam("token"))
 )
-_BY_PROVIDER = (
+_BY_PROVIDER = Lookup(
     select(sign_in_providers, *_PERSON)
     .outerjoin_from(sign_in_providers, people, and_(people.c.tenant_id == sign_in_providers.c.tenant_id, people.c.upn == bindparam("upn")))
     .where(sign_in_providers.c.tenant_id == bindparam("tenant"))
@@ -38,7 +38,7 @@ _BY_PROVIDER = (
 """Statements of every call, built once."""
 
 
-def _token(row: Row[tuple[object, ...]]) -> Token:
+def _token(row: Any) -> Token:  # noqa: ANN401 - a row of SQLAlchemy's, or of a `Lookup`
     return Token(
         digest=row.digest,
         id=row.id,
@@ -53,13 +53,13 @@ def _token(row: Row[tuple[object, ...]]) -> Token:
     )
 
 
-def _owner(row: Row[tuple[object, ...]]) -> Person | None:
+def _owner(row: Any) -> Person | None:  # noqa: ANN401 - as above
     if row.person_id is None:
         return None
     return Person(row.person_id, row.person_tenant_id, row.person_upn, roles_of(row.person_roles), row.person_created)
 
 
-def _provider(row: Row[tuple[object, ...]]) -> SignInProvider:
+def _provider(row: Any) -> SignInProvider:  # noqa: ANN401 - as above
     return SignInProvider(
         tenant_id=row.tenant_id,
         issuer=row.issuer,
@@ -96,11 +96,11 @@ class SqlSignInRows:
         )
 
     def by_digest(self, digest: bytes) -> tuple[Token, Person | None] | None:
-        row = self._connection.execute(_BY_DIGEST, {"digest": digest}).first()
+        row = _BY_DIGEST.first(self._connection, digest=digest)
         return (_token(row), _owner(row)) if row else None
 
     def by_id(self, token_id: str, key_id: str) -> tuple[Token, Person | None] | None:
-        row = self._connection.execute(_BY_ID, {"token": token_id, "key": key_id}).first()
+        row = _BY_ID.first(self._connection, token=token_id, key=key_id)
         return (_token(row), _owner(row)) if row else None
 
     def page(self, tenant_id: str | None, *, upn: str = "") -> list[Token]:
@@ -133,7 +133,9 @@ class SqlSignInRows:
     # -- signing keys --------------------------------------------------------------------------------------------------------------
 
     def signing_keys(self) -> list[SigningKey]:
-        rows = self._connection.execute(select(signing_keys).order_by(signing_keys.c.ends.is_not(None), signing_keys.c.created.desc(), signing_keys.c.id))
+        rows = self._connection.execute(
+            select(signing_keys).order_by(signing_keys.c.ends.is_not(None), signing_keys.c.created.desc(), signing_keys.c.id)
+        )
         return [SigningKey(id=row.id, public_key=row.public_key, sealed=row.sealed, created=row.created, ends=row.ends) for row in rows]
 
     def insert_signing_key(self, key: SigningKey) -> None:
@@ -178,7 +180,7 @@ class SqlSignInRows:
         return [(_provider(row), row.domain) for row in rows]
 
     def provided(self, tenant_id: str, upn: str) -> tuple[SignInProvider, Person | None] | None:
-        row = self._connection.execute(_BY_PROVIDER, {"tenant": tenant_id, "upn": upn}).first()
+        row = _BY_PROVIDER.first(self._connection, tenant=tenant_id, upn=upn)
         return (_provider(row), _owner(row)) if row else None
 
     def remove_provider(self, tenant_id: str) -> bool:
