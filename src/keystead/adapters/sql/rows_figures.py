@@ -42,5 +42,5 @@ class SqlFigureRows:
             oldest_due=run(oldest).scalar(),
             overdue_moves=run(overdue).scalar_one(),
             policies={(primary, secondary): count for primary, secondary, count in run(outcomes)},
-            alerts=dict(run(of_alerts).tuples().all()),
+            alerts={kind: count for kind, count in run(of_alerts)},  # noqa: C416 - rows are no pairs to a type checker,
         )

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 KEPT = 5.0
 """Seconds for which what was read from the database is shown again."""
+SHARE = 20
+"""And at least so many times as long as it took to read: with a million jobs in line a look takes a while."""
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the time of a counter's first use is of no use here, and a series each
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -183,12 +185,14 @@ class _Looked(Collector):
     def _look(self) -> Figures | None:
         """One look for all who ask at the same time."""
         with self._lock:
-            if monotonic() >= self._until:
+            started = monotonic()
+            if started >= self._until:
                 try:
                     self._figures = figures(self._services)
                 except KeysteadError:
                     self._figures = None
-                self._until = monotonic() + KEPT
+                now = monotonic()
+                self._until = now + max(KEPT, SHARE * (now - started))
             return self._figures
 
 
