@@ -1,7 +1,11 @@
-"""Threads that run calls for the event loop: a hand-over that costs a few microseconds each way.
+"""Threads that run calls for the event loop: a hand-over that costs a few microseconds each way, and no more threads than pay.
 
 The standard library's executor takes some 60 microseconds a call under load, a fifth of a read; and it wakes the loop once for each
 result. Here results are collected, and the loop is woken once for all that are there.
+
+Calls that compute get in one another's way: sixteen threads at Python's one lock spend twice the time on a read that two do. Calls that
+wait (for a vault, a database over the network) need threads to wait in. So there are two threads, and more only while calls queue and
+the process is not computing all the time; a thread that finds nothing to do ends, down to the two.
 """
 
 from __future__ import annotations
@@ -9,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,13 +23,20 @@ if TYPE_CHECKING:
 
     Job = tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]
 
+KEPT = 2
+"""Threads that stay."""
+LOOK = 0.005
+"""Seconds between two looks at whether one more thread would pay, while calls queue."""
+COMPUTING = 0.85
+"""From which part of the time on the process counts as computing: more threads would only take turns."""
+
 
 class Threads:
-    """A fixed number of threads, started when first needed. They are daemons: a call that hangs must not keep the process alive.
+    """Up to a number of threads, started when needed. They are daemons: a call that hangs must not keep the process alive.
 
     Args:
-        loop: where results are delivered.
-        size: how many.
+        loop: where results are delivered, and the only thread that may call `submit` and `close`.
+        size: how many at most.
         name: of the threads.
         unwanted: told of results nobody waits for any more, so that what they hold can be let go.
     """
@@ -40,16 +52,22 @@ class Threads:
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._woken = False
         self._busy = 0
-        self._started = 0
+        self._alive = 0
+        self._counting = threading.Lock()
+        self._looking = False
+        self._looked = (0.0, 0.0)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:  # noqa: ANN401 - carries any call
         """Run a function in a thread. A future that is done before its turn comes (cancelled, timed out) is not run at all."""
         future = self._loop.create_future()
         self._busy += 1
-        if self._started < min(self._busy, self._size):
-            self._started += 1
-            threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
         self._queue.put((future, function, arguments))
+        if self._alive < min(self._busy, self._size, KEPT):
+            self._start()
+        elif self._busy > self._alive and not self._looking and self._alive < self._size:
+            self._looking = True
+            self._looked = (monotonic(), process_time())
+            self._loop.call_later(LOOK, self._look)
         return future
 
     @property
@@ -59,11 +77,29 @@ class Threads:
 
     def close(self) -> None:
         """Let the threads end when they have nothing left to do."""
-        for _ in range(self._started):
-            self._queue.put(None)
+        with self._counting:
+            for _ in range(self._alive):
+                self._queue.put(None)
+
+    def _start(self) -> None:
+        with self._counting:
+            self._alive += 1
+        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+
+    def _look(self) -> None:
+        """Whether calls still queue although there is time left to compute: then one thread more."""
+        (wall, computed), self._looked = self._looked, (monotonic(), process_time())
+        self._looking = self._busy > self._alive and self._alive < self._size
+        if not self._looking:
+            return
+        if self._looked[1] - computed < COMPUTING * (self._looked[0] - wall):
+            self._start()
+        self._loop.call_later(LOOK, self._look)
+
+    # -- in a thread -------------------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while (job := self._next()) is not None:
             future, function, arguments = job
             result: Any = None
             error: BaseException | None = None
@@ -78,6 +114,19 @@ class Threads:
                 self._woken = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends, and nobody waits any more
                     self._loop.call_soon_threadsafe(self._deliver)
+
+    def _next(self) -> Job | None:
+        """The next call; None for a thread that is not needed any more."""
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            with self._counting:
+                if self._alive > KEPT:
+                    self._alive -= 1
+                    return None
+        return self._queue.get()
+
+    # -- in the loop -------------------------------------------------------------------------------------------------------------------
 
     def _deliver(self) -> None:
         # First the flag, then the queue: a result appended from here on either is seen below or wakes the loop again.
