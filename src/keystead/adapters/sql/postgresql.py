@@ -160,9 +160,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One reading transaction: see `engine.reading`."""
-    with translated(), _begun(engine, BEGIN_READING) as (connection, _raw):
+    """One reading transaction: see `engine.reading`.
+
+    It ends with COMMIT: after a rollback the driver forgets what it has prepared, and every statement would be parsed and planned anew.
+    """
+    with translated(), _begun(engine, BEGIN_READING) as (connection, raw):
         yield connection
+        raw.execute("COMMIT")
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from contextlib import contextmanager
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Insert
 from sqlalchemy.exc import IntegrityError
@@ -12,9 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from keystead.core.errors import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from sqlalchemy import Compiled, Connection, Update
+    from sqlalchemy import Compiled, Connection, Select, Update
 
 
 _T = TypeVar("_T")
@@ -45,6 +46,46 @@ class Many:
         order = getattr(compiled, "positiontup", None)
         values = list(map(itemgetter(*order), rows)) if order else [dict(row) for row in rows]
         return connection.exec_driver_sql(str(compiled), values).rowcount
+
+
+class Lookup:
+    """One query of every call, handed to the driver as it is: SQLAlchemy's way round takes several times as long as SQLite does.
+
+    Rows come as tuples with the columns' names, their values as the driver gives them: on SQLite a boolean is a number. Every bound value
+    has a name. Errors are the driver's, which `reading` and `writing` translate like SQLAlchemy's.
+    """
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self._statement = statement
+        names = [str(column.key) for column in statement.selected_columns]
+        self._row: Any = namedtuple("Row", names)  # type: ignore[misc]  # noqa: PYI024 - its names are the statement's
+        self._compiled: dict[str, tuple[str, Callable[[dict[str, object]], tuple[object, ...]] | None]] = {}
+
+    def first(self, connection: Connection, **values: object) -> Any:  # noqa: ANN401 - columns of any statement
+        """The first row; None for none."""
+        found = self._cursor(connection, values).fetchone()
+        return self._row._make(found) if found is not None else None
+
+    def all(self, connection: Connection, **values: object) -> list[Any]:
+        """Every row."""
+        return [self._row._make(found) for found in self._cursor(connection, values)]
+
+    def _cursor(self, connection: Connection, values: dict[str, object]) -> Any:  # noqa: ANN401 - either driver's
+        text, ordered = self._compiled.get(connection.dialect.name) or self._compile(connection)
+        raw: Any = connection.connection.driver_connection
+        return raw.execute(text, values if ordered is None else ordered(values))
+
+    def _compile(self, connection: Connection) -> tuple[str, Callable[[dict[str, object]], tuple[object, ...]] | None]:
+        compiled = self._statement.compile(dialect=connection.dialect)
+        names = getattr(compiled, "positiontup", None)
+        made = str(compiled), (None if names is None else _in_order(names))
+        self._compiled[connection.dialect.name] = made
+        return made
+
+
+def _in_order(names: Sequence[str]) -> Callable[[dict[str, object]], tuple[object, ...]]:
+    """The values for a statement whose parameters go by position."""
+    return lambda values: tuple(values[name] for name in names)
 
 
 @contextmanager

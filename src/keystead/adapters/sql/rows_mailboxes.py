@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, bindparam, case, delete, func, insert, null, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import UNMOVED, folders, items, mailbox_delegates, mailbox_keys, mailboxes, objects
-from keystead.adapters.sql.rows import Many, chunks, conflict
+from keystead.adapters.sql.rows import Lookup, Many, chunks, conflict
 from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState, StoredObject
 from keystead.ports.tx import ItemPlace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from keystead.ports.tx import MovedItem
 
 _MAILBOX_COLUMNS = [mailboxes.c[name] for name in Mailbox.__dataclass_fields__]
 _ITEM_COLUMNS = [items.c[name] for name in Item.__dataclass_fields__]
 
-_PLACE = (
+_PLACE = Lookup(
     select(*(column.label(f"m_{column.name}") for column in _MAILBOX_COLUMNS), *_ITEM_COLUMNS, mailbox_keys.c.wrapped)
     .select_from(mailboxes)
     .join(items, items.c.mailbox_id == mailboxes.c.id)
@@ -36,6 +36,10 @@ _PLACE = (
         items.c.id == bindparam("item"),
     )
 )
+_FIND = Lookup(select(*_MAILBOX_COLUMNS).where(mailboxes.c.tenant_id == bindparam("tenant"), mailboxes.c.upn == bindparam("upn")))
+_BY_ID = Lookup(select(*_MAILBOX_COLUMNS).where(mailboxes.c.tenant_id == bindparam("tenant"), mailboxes.c.id == bindparam("mailbox")))
+_KEYS = Lookup(select(mailbox_keys).where(mailbox_keys.c.mailbox_id == bindparam("mailbox")).order_by(mailbox_keys.c.version))
+_FOLDERS = Lookup(select(folders).where(folders.c.mailbox_id == bindparam("mailbox")))
 
 
 _REWRAPPED = Many(
@@ -88,6 +92,7 @@ _STATES = {state.value: state for state in MoveState}
 def _mailbox(values: Sequence[Any]) -> Mailbox:
     fields = list(values)
     fields[3] = _TYPES.get(fields[3]) or MailboxType(fields[3])
+    fields[4] = bool(fields[4])
     fields[9] = _STATES.get(fields[9]) or MoveState(fields[9])
     return Mailbox(*fields)
 
@@ -96,7 +101,7 @@ def _item(values: Sequence[Any]) -> Item:
     return Item(*values)
 
 
-def _folder(row: Row[tuple[object, ...]]) -> Folder:
+def _folder(row: Any) -> Folder:  # noqa: ANN401 - a row of `_FOLDERS`
     return Folder(
         id=row.id,
         mailbox_id=row.mailbox_id,
@@ -126,13 +131,11 @@ class SqlMailboxRows:
         self.insert_key(key)
 
     def find(self, tenant_id: str, upn: str) -> Mailbox | None:
-        row = self._connection.execute(select(*_MAILBOX_COLUMNS).where(mailboxes.c.tenant_id == tenant_id, mailboxes.c.upn == upn)).first()
+        row = _FIND.first(self._connection, tenant=tenant_id, upn=upn)
         return _mailbox(row) if row else None
 
     def by_id(self, tenant_id: str, mailbox_id: str) -> Mailbox | None:
-        row = self._connection.execute(
-            select(*_MAILBOX_COLUMNS).where(mailboxes.c.tenant_id == tenant_id, mailboxes.c.id == mailbox_id)
-        ).first()
+        row = _BY_ID.first(self._connection, tenant=tenant_id, mailbox=mailbox_id)
         return _mailbox(row) if row else None
 
     def page(self, tenant_id: str, *, after: str, limit: int) -> list[Mailbox]:
@@ -154,8 +157,8 @@ class SqlMailboxRows:
         return int(row[0]), int(row[1])
 
     def keys(self, mailbox_id: str) -> list[MailboxKey]:
-        query = select(mailbox_keys).where(mailbox_keys.c.mailbox_id == mailbox_id).order_by(mailbox_keys.c.version)
-        return [MailboxKey(mailbox_id=row.mailbox_id, version=row.version, wrapped=row.wrapped) for row in self._connection.execute(query)]
+        found = _KEYS.all(self._connection, mailbox=mailbox_id)
+        return [MailboxKey(mailbox_id=row.mailbox_id, version=row.version, wrapped=row.wrapped) for row in found]
 
     def ask_hierarchy(self, tenant_id: str, mailbox_ids: Sequence[str] | None, policy_id: str, now: int) -> int:
         change = (
@@ -261,7 +264,7 @@ class SqlMailboxRows:
         )
 
     def folders(self, mailbox_id: str) -> list[Folder]:
-        return [_folder(row) for row in self._connection.execute(select(folders).where(folders.c.mailbox_id == mailbox_id))]
+        return [_folder(row) for row in _FOLDERS.all(self._connection, mailbox=mailbox_id)]
 
     def insert_folder(self, folder: Folder) -> None:
         with conflict("folder_exists", "another import made the same folder at the same time", "try again"):
@@ -305,7 +308,7 @@ class SqlMailboxRows:
         )
 
     def place(self, tenant_id: str, upn: str, item_id: str) -> ItemPlace | None:
-        row = self._connection.execute(_PLACE, {"tenant": tenant_id, "upn": upn, "item": item_id}).first()
+        row = _PLACE.first(self._connection, tenant=tenant_id, upn=upn, item=item_id)
         if row is None:
             return None
         split = len(_MAILBOX_COLUMNS)

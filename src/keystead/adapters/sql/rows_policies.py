@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import mailboxes, policies, policy_copies, policy_states, policy_versions, signing_keys
-from keystead.adapters.sql.rows import chunks, conflict
+from keystead.adapters.sql.rows import Lookup, chunks, conflict
 from keystead.core.errors import IntegrityFailure
 from keystead.core.keys.outcome import OutcomeClass
 from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyState, PolicyVersion, Workload
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 
 _OUTCOMES = frozenset({"", *(kind.value for kind in OutcomeClass)})
 """What the state row may hold; empty before the first answer."""
-_STATE = select(policy_states).where(policy_states.c.policy_id == bindparam("policy"))
-_BY_ID = select(policies).where(policies.c.id == bindparam("policy"))
-"""Hot statements, built once: putting one together costs as much as running it."""
+_STATE = Lookup(select(policy_states).where(policy_states.c.policy_id == bindparam("policy")))
+_BY_ID = Lookup(select(policies).where(policies.c.id == bindparam("policy")))
 
 
-def _policy(row: Row[tuple[object, ...]]) -> Policy:
+def _policy(row: Any) -> Policy:  # noqa: ANN401 - a row of SQLAlchemy's, or of `_BY_ID`
     return Policy(
         id=row.id,
         tenant_id=row.tenant_id,
         workload=Workload(row.workload),
         name=row.name,
         description=row.description,
-        enabled=row.enabled,
+        enabled=bool(row.enabled),
         created=row.created,
         version_id=row.version_id,
         version=row.version,
@@ -125,7 +124,7 @@ class SqlPolicyRows:
         return _policy(row) if row else None
 
     def by_id(self, policy_id: str) -> Policy | None:
-        row = self._connection.execute(_BY_ID, {"policy": policy_id}).first()
+        row = _BY_ID.first(self._connection, policy=policy_id)
         return _policy(row) if row else None
 
     def all(self, tenant_id: str) -> list[Policy]:
@@ -226,7 +225,7 @@ class SqlPolicyRows:
         return self._connection.execute(under).scalar_one() + self._connection.execute(waiting).scalar_one()
 
     def state(self, policy_id: str) -> PolicyState:
-        row = self._connection.execute(_STATE, {"policy": policy_id}).first()
+        row = _STATE.first(self._connection, policy=policy_id)
         if row is None or row.primary_outcome not in _OUTCOMES or row.secondary_outcome not in _OUTCOMES:
             raise IntegrityFailure(
                 "policy_state_damaged", f"the state of the policy {policy_id} is missing or none", "restore the policy's rows from a backup"
