@@ -29,6 +29,7 @@ from keystead.core.alerts import AlertKind
 from keystead.core.errors import Forbidden, KeysteadError, Unauthenticated
 from keystead.core.keys.decide import Health, health
 from keystead.core.keys.outcome import OutcomeClass
+from keystead.core.policies.policy import CopyRole
 from keystead.frontends.http.answers import Document
 from keystead.frontends.http.figures import SHARED
 from keystead.services.figures import figures
@@ -174,8 +175,9 @@ class _Looked(Collector):
         build.add_metric((__version__, platform.python_version()), 1)
         yield build
         held = _family("keystead_cached_policy_keys", "Policy keys in the memory of the process that answers.", "opened_by")
-        for role, count in self._services.keyring.held().items():
-            held.add_metric((role.value,), count)
+        counted = self._services.keyring.held()
+        for role in CopyRole:
+            held.add_metric((role.value,), counted.get(role, 0))
         yield held
         found = self._look()
         yield GaugeMetricFamily("keystead_database_up", "Whether the database gave the figures below.", value=float(found is not None))
