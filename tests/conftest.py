@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.databases import BOTH, SQLITE, Chosen
 from support.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+HERE = Path(__file__).parent
+ON_BOTH = tuple(HERE / folder for folder in ("services", "tenancy", "vault", "contracts/sql", "contracts/keystores"))
+"""Tests below these run on SQLite and on PostgreSQL, where they use a database."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that uses a database, once for each kind."""
+    if "database" in metafunc.fixturenames and any(metafunc.definition.path.is_relative_to(folder) for folder in ON_BOTH):
+        metafunc.parametrize("database", BOTH, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The kind of database that installations of this test have. A fixture that makes a `World` for a whole module asks for it."""
+    Chosen.kind = getattr(request, "param", SQLITE)
+    yield Chosen.kind
+    Chosen.kind = SQLITE
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, database: str) -> Iterator[World]:
     """A whole installation in a temporary folder, with a clock that stands still."""
     made = World(tmp_path)
     yield made

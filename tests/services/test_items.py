@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,7 +33,7 @@ SMALL_ITEM, PART_BYTES = MIB, 4 * MIB
 
 
 @pytest.fixture(scope="module")
-def contoso(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
+def contoso(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[TenantWorld]:
     """One tenant for the module; each test makes its own mailboxes."""
     world = World(tmp_path_factory.mktemp("world"))
     tenant = world.tenant("contoso.example")
@@ -46,13 +44,12 @@ def contoso(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
 
 def sql(world: World, statement: str, *values: object) -> list[tuple[object, ...]]:
     """Change rows behind the service's back, as a thief or a bad disk would."""
-    with closing(sqlite3.connect(world.path / "keystead.db", timeout=30)) as connection, connection:
-        return connection.execute(statement, values).fetchall()
+    return world.sql(statement, *values)
 
 
 def object_of(world: World, item: str) -> tuple[str, int, int]:
     """Path of the object that holds an item, and where in it."""
-    ((ref, offset, length),) = sql(world, "SELECT object_ref, offset, length FROM items WHERE id = ?", item)
+    ((ref, offset, length),) = sql(world, 'SELECT object_ref, "offset", length FROM items WHERE id = ?', item)
     container, _, name = str(ref).partition("/")
     assert isinstance(offset, int)
     assert isinstance(length, int)
@@ -544,10 +541,10 @@ def test_places_swapped_between_two_items_open_neither(contoso: TenantWorld) -> 
     ids = by_subject(box)
     first, second = ids["Message 0"], ids["Message 1"]
     places = {
-        item: sql(contoso.world, "SELECT object_ref, offset, length, size FROM items WHERE id = ?", item)[0] for item in (first, second)
+        item: sql(contoso.world, 'SELECT object_ref, "offset", length, size FROM items WHERE id = ?', item)[0] for item in (first, second)
     }
     for item, place in ((first, places[second]), (second, places[first])):
-        sql(contoso.world, "UPDATE items SET object_ref = ?, offset = ?, length = ?, size = ? WHERE id = ?", *place, item)
+        sql(contoso.world, 'UPDATE items SET object_ref = ?, "offset" = ?, length = ?, size = ? WHERE id = ?', *place, item)
     for item in (first, second):
         with pytest.raises(IntegrityFailure) as caught:
             box.read(item)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def contoso(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
+def contoso(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[TenantWorld]:
     world = World(tmp_path_factory.mktemp("world"))
     tenant = world.tenant("contoso.example")
     tenant.policy("Mail")

@@ -74,7 +74,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def made(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Scene]:
     world = World(tmp_path_factory.mktemp("made"))
     contoso = world.tenant("contoso.example")
     policy = contoso.policy("Mail")

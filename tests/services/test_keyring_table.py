@@ -90,7 +90,7 @@ def make(path: Path) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Scene]:
     made = make(tmp_path_factory.mktemp("table"))
     yield made
     made.world.close()
@@ -138,7 +138,7 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def faulty(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Scene]:
     made = make(tmp_path_factory.mktemp("faults"))
     made.world.vaults.inner = FaultyVaults(made.world.vaults.inner, made.world.path / "faults", made.world.clock)
     yield made

@@ -24,7 +24,7 @@ VAULTS = ("contosov1", "contosov2")
 
 
 @pytest.fixture(scope="module")
-def contoso(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
+def contoso(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[TenantWorld]:
     world = World(tmp_path_factory.mktemp("vaults"))
     made = world.tenant("contoso.example")
     alice = made.mailbox("alice", messages=1)

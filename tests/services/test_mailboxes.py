@@ -28,7 +28,7 @@ KINDS: tuple[m.MailboxTypeName, ...] = ("user", "shared", "public-folder", "grou
 
 
 @pytest.fixture(scope="module")
-def contoso(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
+def contoso(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[TenantWorld]:
     """One tenant for the module; each test makes its own mailboxes, and its own policy where it breaks keys."""
     world = World(tmp_path_factory.mktemp("world"))
     tenant = world.tenant("contoso.example")

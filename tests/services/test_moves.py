@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +26,7 @@ MAIL = [message(index) for index in range(6)]
 
 
 @pytest.fixture(scope="module")
-def contoso(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
+def contoso(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[TenantWorld]:
     """One tenant with two policies for the module; each test makes its own mailboxes."""
     world = World(tmp_path_factory.mktemp("world"))
     tenant = world.tenant("contoso.example")
@@ -51,18 +49,17 @@ def mover(contoso: TenantWorld, owner: str, at: Callable[[str], None] = lambda _
 
 def rows(world: World, mailbox_id: str) -> dict[str, list[tuple[object, ...]]]:
     """Everything the database says about a mailbox and its jobs."""
-    with closing(sqlite3.connect(world.path / "keystead.db", timeout=30)) as connection:
-        return {
-            table: sorted(connection.execute(f"SELECT * FROM {table} WHERE {column} = ?", (mailbox_id,)).fetchall(), key=repr)  # noqa: S608 - our own names
-            for table, column in (
-                ("mailboxes", "id"),
-                ("mailbox_keys", "mailbox_id"),
-                ("items", "mailbox_id"),
-                ("folders", "mailbox_id"),
-                ("objects", "mailbox_id"),
-                ("jobs", "subject_id"),
-            )
-        }
+    return {
+        table: sorted(world.sql(f"SELECT * FROM {table} WHERE {column} = ?", mailbox_id), key=repr)  # noqa: S608 - our own names
+        for table, column in (
+            ("mailboxes", "id"),
+            ("mailbox_keys", "mailbox_id"),
+            ("items", "mailbox_id"),
+            ("folders", "mailbox_id"),
+            ("objects", "mailbox_id"),
+            ("jobs", "subject_id"),
+        )
+    }
 
 
 def once(action: Callable[[], None], step: str = STORED) -> Callable[[str], None]:

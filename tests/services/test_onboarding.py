@@ -25,7 +25,7 @@ KINDS = ("trial", "free", "sponsored", "msdn", "legacy")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
+def made(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[TenantWorld]:
     """A tenant that is not onboarded, with three good subscriptions and one of each kind that is not; and another tenant with one."""
     world = World(tmp_path_factory.mktemp("made"))
     contoso = world.tenant("contoso.example", ready=False)

@@ -28,7 +28,7 @@ V1, V2 = "contosov1", "contosov2"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
+def made(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[TenantWorld]:
     """A tenant with two good keys, and next to them everything a policy must not be made of."""
     world = World(tmp_path_factory.mktemp("made"))
     contoso = world.tenant("contoso.example")

@@ -24,7 +24,7 @@ V1, V2 = "contosov1", "contosov2"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TenantWorld]:
+def made(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[TenantWorld]:
     world = World(tmp_path_factory.mktemp("made"))
     contoso = world.tenant("contoso.example")
     alice = contoso.mailbox("alice", messages=2)

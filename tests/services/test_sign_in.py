@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def made(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Scene]:
     scene = Scene(tmp_path_factory.mktemp("made"))
     yield scene
     scene.world.close()

@@ -27,7 +27,7 @@ OPERATOR = Principal("operator@provider.example", None, frozenset({Role.OPERATOR
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def home(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Process]:
     """A process of a home that is not a dev home: people come in by token."""
     world = World(tmp_path_factory.mktemp("world"))
     yield world.process("production", dev=False)
@@ -111,7 +111,7 @@ def test_of_many_who_redeem_the_same_token_one_gets_in(home: Process) -> None:
         assert len(tx.tenants.people(tenant.id)) == 1
 
 
-def test_claim_tokens_and_tokens_expire(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_claim_tokens_and_tokens_expire(tmp_path_factory: pytest.TempPathFactory, database: str) -> None:
     world = World(tmp_path_factory.mktemp("world"))
     home = world.process("production", dev=False)
     late = new_tenant(home, "late.example")

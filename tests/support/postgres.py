@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import sql
+from psycopg import conninfo, sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +67,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="kp-", dir=tempfile.gettempdir()))
         self._numbers = count(1)
         self._server: subprocess.Popen[bytes] | None = None
+        self._kept: psycopg.Connection[tuple[Any, ...]] | None = None
         atexit.register(self.close)
         self._run_as: list[str] = []
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
@@ -110,6 +111,9 @@ class Cluster:
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop the server: SIGINT breaks connections off, SIGQUIT leaves it as a power cut would."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         if self._server is not None:
             self._server.send_signal(how)
             self._server.wait(START_SECONDS)
@@ -134,24 +138,27 @@ class Cluster:
         """The address of a database for a user."""
         return f"postgresql://{user}@/{database}?host={self.folder}"
 
+    def _admin(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """The superuser's connection, made anew after a restart."""
+        if self._kept is None or self._kept.closed:
+            self._kept = psycopg.connect(self.url(ADMIN, "postgres"), autocommit=True)
+        return self._kept
+
     @contextmanager
     def connection(self, database: str = "postgres") -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-        """A connection of the superuser; every statement is a transaction."""
+        """A connection of the superuser's, of the caller's own; every statement is a transaction."""
         with psycopg.connect(self.url(ADMIN, database), autocommit=True) as connection:
             yield connection
 
-    def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run a statement as superuser; its rows, if it has any."""
-        with self.connection(database) as connection:
-            cursor = connection.execute(sql.SQL(statement))
-            return cursor.fetchall() if cursor.description else []
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement as superuser, in no database of a test; its rows, if it has any."""
+        cursor = self._admin().execute(sql.SQL(statement))
+        return cursor.fetchall() if cursor.description else []
 
     def user(self, name: str, password: str) -> None:
         """A user who is let in with this password only."""
-        with self.connection() as connection:
-            connection.execute(
-                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE passworded").format(sql.Identifier(name), sql.Literal(password))
-            )
+        made = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE passworded").format(sql.Identifier(name), sql.Literal(password))
+        self._admin().execute(made)
 
     def database(self, owner: str, *, template: str = "template0", name: str = "", options: str = "") -> str:
         """Make a database that nobody but its owner may enter; returns its name.
@@ -171,6 +178,21 @@ class Cluster:
         """Remove databases; whoever is connected is thrown out."""
         for name in names:
             self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def copied(self, databases: Databases) -> Databases:
+        """Three databases just like these; whoever is connected to them is thrown out."""
+        number = next(self._numbers)
+        urls = {}
+        for family, user in USERS.items():
+            template = str(conninfo.conninfo_to_dict(getattr(databases, f"{family}_url"))["dbname"])
+            self.disconnect(template)
+            urls[f"{family}_url"] = self.url(user, self.database(user, template=template, name=f"t{number}_{family}"))
+        return Databases(**urls)
+
+    def disconnect(self, name: str, *, keep: int = 0) -> int:
+        """Throw everybody out of a database, but for one process of the server; returns how many that were."""
+        thrown = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s AND pid <> %s"
+        return len(self._admin().execute(thrown, (name, keep)).fetchall())
 
     def databases(self) -> Databases:
         """Three fresh, empty databases."""

@@ -1,4 +1,4 @@
-"""A whole Keystead for tests: real SQLite, real key store, real embedded vault in a temporary folder; time and faults in the test's hands.
+"""A whole Keystead for tests: real databases, real key store, real embedded vault in a temporary folder; time and faults in the test's hands.
 
     world = World(tmp_path)
     contoso = world.tenant("contoso.example")            # with an admin, two vaults, two keys, onboarded
@@ -17,14 +17,11 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from keystead.adapters.keystores.sql import open_keystore
 from keystead.adapters.objects.folder import FolderObjects
-from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.adapters.sql.vault_store import SqlVaultStore
 from keystead.adapters.vaults.embedded import EmbeddedVaults
@@ -57,12 +54,14 @@ from keystead.services.tally import Tally
 from keystead.services.unwritten import CountingDatabase, MemoryLedger
 from keystead.settings import parse_setting
 from keystead.vault.services import VaultServices, open_vault
+from support.databases import FAMILIES, make_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from keystead.ports.vaults import KeyFacts, SubscriptionFacts, Vaults, WrappedValue
+    from support.databases import Stores
 
 START = 1_780_000_000_000
 """2026-05-28: where test clocks begin."""
@@ -141,8 +140,9 @@ class World:
         self.settings = replace(Settings(), **settings)
         self.faults: dict[str, str] = {}
         if like is not None:
-            shutil.copytree(like.path, path, dirs_exist_ok=True)
+            shutil.copytree(like.path, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.db*"))
             self.clock.time = like.clock.time
+        self.stores: Stores = make_stores(path) if like is None else like.stores.copy(path)
         for name in ("seals", "objects"):
             (path / name).mkdir(exist_ok=True)
         self.master: SecretKey = like.master if like is not None else SecretKey(os.urandom(KEY_BYTES))
@@ -154,7 +154,7 @@ class World:
     def process(self, owner: str, *, dev: bool = True, **changes: Any) -> Process:
         """Open the stores once more, as a process of that name."""
         path, clock = self.path, self.clock
-        engines = [sqlite_engine(path / f"{name}.db") for name in ("keystead", "keys", "vault")]
+        engines = [self.stores.engine(family) for family in FAMILIES]
         unwritten, tally = MemoryLedger(), Tally()
         db = CountingDatabase(SqlDatabase(engines[0]), unwritten, clock, tally)
         keystore = open_keystore(engines[1], path / "seals", self.master, clock, os.urandom)
@@ -185,10 +185,13 @@ class World:
     def close(self) -> None:
         for close in self._closers:
             close()
+        self.stores.close()
 
     def files_holding(self, *needles: bytes) -> list[str]:
         """Which file of the home holds which of these bytes, as text for an assertion; databases and their logs included."""
-        return [f"{name}: {needle!r}" for name, needle in look_for(self.path, list(needles)).hits]
+        rows = self.stores.dump(*FAMILIES)
+        found = [f"rows: {needle!r}" for needle in needles if needle in rows]
+        return found + [f"{name}: {needle!r}" for name, needle in look_for(self.path, list(needles)).hits]
 
     def objects(self) -> set[str]:
         """References of the objects on the disk."""
@@ -210,9 +213,8 @@ class World:
         self.services.keyring._open.clear()
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Read or change keystead.db past the service, as somebody with the database could."""
-        with closing(sqlite3.connect(self.path / "keystead.db", timeout=10)) as connection, connection:
-            return connection.execute(statement, values).fetchall()
+        """Read or change the service's database past the service, as somebody with the database could."""
+        return self.stores.sql("keystead", statement, *values)
 
     @property
     def first(self) -> Process:

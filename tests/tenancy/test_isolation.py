@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +39,7 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Pair]:
     world = World(tmp_path_factory.mktemp("world"))
     ours, theirs = world.tenant("contoso.example"), world.tenant("fabrikam.example")
     ours.policy("Ours")
@@ -177,14 +175,10 @@ def test_rows_moved_to_another_tenant_open_nothing(pair: Pair) -> None:
     mailbox = stolen.statistics().id
     item = stolen.items()[0].id
     pair.ours.person("thief", "user")
-    with closing(sqlite3.connect(pair.world.path / "keystead.db", timeout=30)) as connection, connection:
-        provider = connection.execute("SELECT id FROM policies WHERE tenant_id = ? AND workload = 'provider'", (pair.ours.id,)).fetchone()[
-            0
-        ]
-        connection.execute(
-            "UPDATE mailboxes SET tenant_id = ?, upn = 'thief@contoso.example', policy_id = ? WHERE id = ?",
-            (pair.ours.id, provider, mailbox),
-        )
+    ((provider,),) = pair.world.sql("SELECT id FROM policies WHERE tenant_id = ? AND workload = 'provider'", pair.ours.id)
+    pair.world.sql(
+        "UPDATE mailboxes SET tenant_id = ?, upn = 'thief@contoso.example', policy_id = ? WHERE id = ?", pair.ours.id, provider, mailbox
+    )
     thief = pair.world.as_person("thief@contoso.example")
     requests: list[tuple[str, Any]] = [
         ("mailbox.read", m.NameItem(upn="thief@contoso.example", item=item)),
@@ -193,9 +187,8 @@ def test_rows_moved_to_another_tenant_open_nothing(pair: Pair) -> None:
     for route, request in requests:
         with pytest.raises(IntegrityFailure):
             thief.call(route, request)
-    with closing(sqlite3.connect(pair.world.path / "keystead.db", timeout=30)) as connection, connection:
-        old = connection.execute("SELECT policy_id FROM mailboxes WHERE upn = ?", (pair.their_box.upn,)).fetchone()[0]
-        connection.execute("UPDATE mailboxes SET policy_id = ? WHERE id = ?", (old, mailbox))
+    ((old,),) = pair.world.sql("SELECT policy_id FROM mailboxes WHERE upn = ?", pair.their_box.upn)
+    pair.world.sql("UPDATE mailboxes SET policy_id = ? WHERE id = ?", old, mailbox)
     fresh = pair.world.process("fresh")
     client = fresh.client(tenants.impersonate(fresh.services, "thief@contoso.example"))
     with pytest.raises(IntegrityFailure):

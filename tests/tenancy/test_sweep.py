@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from keystead.adapters.sql import keystead_schema, vault_schema
 from keystead.api.call import Upload
 from keystead.api.routes import BY_NAME, ROUTES, Body, Route, Scope
 from keystead.api.types import mailboxes as m
@@ -82,12 +81,10 @@ class Scene:
     def tables(self) -> dict[str, int]:
         """A fingerprint of every table but the logs."""
         found = {}
-        for name in ("keystead", "vault"):
-            with closing(sqlite3.connect(self.world.path / f"{name}.db", timeout=30)) as connection:
-                for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                    if table not in {"audit_records", "vault_log", "sqlite_sequence"}:
-                        rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - the schema's own names
-                        found[f"{name}.{table}"] = hash(tuple(sorted(map(repr, rows))))
+        for name, schema in (("keystead", keystead_schema), ("vault", vault_schema)):
+            for table in schema.METADATA.tables.keys() - {"audit_records", "vault_log"}:
+                rows = self.world.stores.sql(name, f"SELECT * FROM {table}")  # noqa: S608 - the schema's own names
+                found[f"{name}.{table}"] = hash(tuple(sorted(map(repr, rows))))
         return found
 
 
@@ -112,7 +109,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Scene]:
     world = World(tmp_path_factory.mktemp("world"))
     contoso = world.tenant("contoso.example")
     fabrikam = world.tenant("fabrikam.example", ready=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, case, delete, func, insert, null, or_, select, update
+from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, insert, literal, null, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import UNMOVED, folders, items, mailbox_delegates, mailbox_keys, mailboxes, objects
 from keystead.adapters.sql.rows import Lookup, Many, chunks, conflict
@@ -328,7 +328,7 @@ class SqlMailboxRows:
     def items_below(self, mailbox_id: str, version: int, limit: int) -> list[Item]:
         query = (
             select(*_ITEM_COLUMNS)
-            .where(items.c.mailbox_id == mailbox_id, items.c.key_version < version)
+            .where(items.c.mailbox_id == mailbox_id, items.c.key_version < literal(version, BigInteger))
             .order_by(items.c.object_ref, items.c.offset)
             .limit(limit)
         )
@@ -336,7 +336,7 @@ class SqlMailboxRows:
 
     def count_below(self, mailbox_id: str, version: int) -> tuple[int, int]:
         query = select(func.count(), func.coalesce(func.sum(items.c.size), 0)).where(
-            items.c.mailbox_id == mailbox_id, items.c.key_version < version
+            items.c.mailbox_id == mailbox_id, items.c.key_version < literal(version, BigInteger)
         )
         row = self._connection.execute(query).one()
         return int(row[0]), int(row[1])
