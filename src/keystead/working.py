@@ -13,7 +13,7 @@ from keystead.core.configuration import Runner
 from keystead.core.errors import InvalidRequest
 from keystead.frontends.logs import start_log
 from keystead.services.alerting import standing_watch
-from keystead.services.jobs.runner import run_rung, run_until_stopped, sweep
+from keystead.services.jobs.runner import begin, run_rung, run_until_stopped, sweep
 from keystead.wiring import open_home
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def _fleet(home: Home, concurrency: int) -> Callable[[threading.Event], None]:
     def work(stopped: threading.Event) -> None:
         FleetWorker(
             lambda: login(home.configuration.database, home.path),
+            begin=lambda: begin(home.services),
             run=lambda job: run_rung(home.services, job, stopped.is_set),
             sweep=lambda: sweep(home.services),
             now=home.services.clock.now,

@@ -129,6 +129,13 @@ def run_rung(services: Services, job_id: str, stopping: Callable[[], bool]) -> N
     run_one(services, only=job_id, alone=True, stopping=stopping)
 
 
+def begin(services: Services) -> None:
+    """Give up the leases this process still holds, when it runs no job: it lost them with the database, and nobody else may know."""
+    services.alive(services.owner)
+    with services.db.write() as tx:
+        tx.jobs.release(services.owner)
+
+
 def sweep(services: Services) -> None:
     """What some worker of a fleet does every few seconds: free the jobs of the dead, and see that the upkeep is asked for."""
     relieve(services)
