@@ -9,6 +9,7 @@ The use cases write through the standard library's `logging`; so do the librarie
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -22,7 +23,7 @@ import structlog
 from keystead.core.configuration import LogFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from structlog.typing import EventDict, Processor
 
@@ -61,18 +62,19 @@ class Log:
 class _Handler(logging.Handler):
     """Hands what came through the standard library to the log."""
 
-    def __init__(self, log: Log, formatter: logging.Formatter) -> None:
+    def __init__(self, log: Log, formatter: logging.Formatter, render: Callable[[MutableMapping[str, Any]], bytes]) -> None:
         super().__init__()
         self._log = log
+        self._render = render
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; one that cannot be put into words must not fail the call it tells of."""
         try:
-            line = self.format(record)
+            line = self.format(record).encode()
         except Exception:  # noqa: BLE001 - as said
-            line = f"a line of {record.name} could not be written"
-        self._log.msg(line.encode("utf-8", "backslashreplace"))
+            line = self._render({"level": record.levelname.lower(), "event": "a line could not be written", "logger": record.name})
+        self._log.msg(line)
 
 
 class RequestLog:
@@ -119,14 +121,14 @@ def start_log(config: LogConfig, to: BinaryIO | None = None) -> RequestLog:
     render = _as_json if config.format is LogFormat.JSON else _as_text
     shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), _places],
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), _places, _without_leftovers],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, lambda _log, _name, event: render(event).decode()],
         pass_foreign_args=False,
     )
     root = logging.getLogger()
     for handler in [one for one in root.handlers if isinstance(one, _Handler)]:
         root.removeHandler(handler)
-    root.addHandler(_Handler(log, formatter))
+    root.addHandler(_Handler(log, formatter, render))
     root.setLevel(max(level, _OF_LIBRARIES))
     logging.getLogger("keystead").setLevel(level)
     logging.captureWarnings(capture=True)
@@ -138,6 +140,13 @@ def start_log(config: LogConfig, to: BinaryIO | None = None) -> RequestLog:
             cache_logger_on_first_use=True,
         ).bind(logger="keystead.http")
     )
+
+
+def _without_leftovers(_log: object, _name: str, event: EventDict) -> EventDict:
+    """What another handler may have put on the record is no field."""
+    for name in ("message", "asctime"):
+        event.pop(name, None)
+    return event
 
 
 def _places(_log: object, _name: str, event: EventDict) -> EventDict:
@@ -179,12 +188,12 @@ def _as_json(event: MutableMapping[str, Any]) -> bytes:
 
 
 def _as_text(event: MutableMapping[str, Any]) -> bytes:
-    """Time, level, event, then NAME=VALUE; a value that holds a space, a quote or anything unprintable is written as JSON."""
+    """Time, level, event, then NAME=VALUE; a value with a space, a quote or anything beyond ASCII is written as JSON."""
     head = f"{event.pop('time', '')} {event.pop('level', ''):7} {_word(event.pop('event', ''), spaces=True)}"
-    return " ".join([head, *(f"{name}={_word(value)}" for name, value in event.items() if value != "")]).encode("utf-8", "backslashreplace")
+    return " ".join([head, *(f"{name}={_word(value)}" for name, value in event.items() if value != "")]).encode("ascii")
 
 
 def _word(value: object, *, spaces: bool = False) -> str:
     if not isinstance(value, str):
-        return _encode(value).decode()
-    return value if (_SENTENCE if spaces else _WORD).fullmatch(value) else _encode(value).decode()
+        return str(value) if isinstance(value, int | float) else json.dumps(value, default=repr)
+    return value if (_SENTENCE if spaces else _WORD).fullmatch(value) else json.dumps(value)
