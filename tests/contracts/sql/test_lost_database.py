@@ -82,7 +82,7 @@ def test_a_file_that_was_taken_away_is_missed_at_once_and_found_again(world: Wor
 
 def test_a_file_that_was_replaced_is_not_written_through_the_old_connection(world: World, contoso: TenantWorld) -> None:
     box = contoso.mailbox("alice", messages=1)
-    world.services.db.close()  # type: ignore[attr-defined]  # the SQL database has it: as if everything had been idle
+    world.services.db._inner.close()  # type: ignore[attr-defined]  # the SQL database has it: as if everything had been idle
     copy = (world.path / "keystead.db").read_bytes()
     box.add(message(1))
     for name in FILES:
