@@ -11,6 +11,7 @@ import hashlib
 import re
 import threading
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 from zstandard import ZstdCompressor, ZstdDecompressor
@@ -79,12 +80,20 @@ class _Moved(Exception):
 
 
 class _Tools(threading.local):
-    """One of each for every thread: a compressor is not for sharing, and an 8 MiB buffer is worth keeping."""
+    """One of each for every thread that needs it: a compressor is not for sharing, and an 8 MiB buffer is worth keeping."""
 
-    def __init__(self) -> None:
-        self.compressor: ZstdCompressor = new_compressor()
-        self.decompressor: ZstdDecompressor = ZstdDecompressor()
-        self.pack = bytearray(MAX_PACK_BYTES)
+    @cached_property
+    def compressor(self) -> ZstdCompressor:
+        return new_compressor()
+
+    @cached_property
+    def decompressor(self) -> ZstdDecompressor:
+        return ZstdDecompressor()
+
+    @cached_property
+    def pack(self) -> bytearray:
+        """What a pack is filled in. A thread that only reads does without."""
+        return bytearray(MAX_PACK_BYTES)
 
 
 _tools = _Tools()
