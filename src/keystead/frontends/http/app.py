@@ -225,7 +225,8 @@ def _let_go(result: object) -> None:
 def _close(chunks: Iterator[bytes]) -> None:
     close = getattr(chunks, "close", None)
     if close is not None:
-        close()
+        with contextlib.suppress(ValueError):  # another thread is still opening a piece; the stream ends when that is dropped
+            close()
 
 
 def _next(chunks: Iterator[bytes]) -> bytes | None:
@@ -272,6 +273,8 @@ class _Exchange:
             try:
                 await self._send(answer)
             except asyncio.CancelledError:  # the server stops and has waited long enough
+                code = "cut_off"
+            except _ClientGoneError:
                 code = "cut_off"
             except _CutOffError as cut:
                 code = "cut_off"
@@ -497,7 +500,7 @@ class _Exchange:
 
     async def _send(self, answer: Answer) -> None:
         if self.connection.lost:
-            raise _CutOffError("the client has gone")
+            raise _ClientGoneError("the client has gone")
         headers: list[tuple[bytes, bytes]] = [*answer.headers, (_ID_HEADER, self.id.encode())]
         if self.unread:
             headers.append((b"connection", b"close"))
@@ -522,11 +525,13 @@ class _Exchange:
         while piece is not None:
             view = memoryview(piece)
             self.sent += len(view)
-            if self.sent > answer.size:
+            # The last bytes only go out when the stream has ended there: after them the client takes what it has for the whole.
+            following = await self._following(rest) if self.sent == answer.size else None
+            if self.sent > answer.size or following is not None:
                 raise _CutOffError("it is longer than was said")
             for start in range(0, len(view), PIECE):
                 await self._give(view[start : start + PIECE])
-            piece = await self._following(rest)
+            piece = await self._following(rest) if self.sent < answer.size else None
         if self.sent < answer.size:
             raise _CutOffError("it ended before the size that was said")
         await self.send({"type": "http.response.body", "body": b""})
@@ -543,9 +548,9 @@ class _Exchange:
             async with asyncio.timeout_at(min(self.deadline, self.loop.time() + self.app.body_timeout)):
                 await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         except TimeoutError:
-            raise _CutOffError("the client does not take it") from None
+            raise _ClientGoneError("the client does not take it") from None
         if self.connection.lost:
-            raise _CutOffError("the client has gone")
+            raise _ClientGoneError("the client has gone")
 
     async def _linger(self) -> None:
         """Read on for a moment after an early answer: closing with bytes unread would make the system throw the answer away."""
@@ -565,6 +570,10 @@ _OWN_PAGES = frozenset({b"/healthz", b"/readyz"})
 
 class _CutOffError(Exception):
     """An answer that has begun cannot be finished."""
+
+
+class _ClientGoneError(_CutOffError):
+    """Nobody takes it any more."""
 
 
 def _tenant(path: Mapping[str, str]) -> str:
