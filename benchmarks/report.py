@@ -26,6 +26,7 @@ TITLES = {
     "move": "Move",
     "policy": "Refresh and re-wrap",
     "startup": "The command line",
+    "objects": "Object stores",
 }
 """Benchmark: its heading, in the order of the page."""
 NOTES = ROOT / "benchmarks" / "notes.md"

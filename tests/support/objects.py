@@ -164,7 +164,7 @@ def rclone(folder: Path) -> Iterator[Store]:
     (folder / BUCKET).mkdir(parents=True)
     pair = f"{ACCESS_KEY['access_key_id']},{ACCESS_KEY['secret_access_key']}"
     command = [str(Path(sys.executable).parent / "rclone"), "serve", "s3", str(folder), "--addr", "127.0.0.1:0", "--auth-key", pair]
-    with _started([*command, "--config", ""], r"http://127\.0\.0\.1:(\d+)") as port:
+    with _started([*command, "--config", "", "--vfs-read-wait", "0"], r"http://127\.0\.0\.1:(\d+)") as port:
         yield Store(ContainerKind.S3, port, ACCESS_KEY)
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 64 * 1024
 """No credentials file is larger; a wrong path to something huge is not read whole."""
-_ALWAYS_ASK = datetime.fromtimestamp(0, UTC)
-"""Long past: so obstore asks for the credentials at every request, and a long upload goes on with new ones."""
+_ASK_AGAIN = datetime.fromtimestamp(0, UTC)
+"""Long past: so obstore asks for the credentials before every request, and a long upload goes on with new ones."""
 
 
 class S3Credentials(msgspec.Struct, frozen=True):
@@ -79,6 +79,11 @@ class CredentialsFile(Generic[_Kind]):
         """The file's own name, for texts; where it lies is nobody's business."""
         return self._path.name
 
+    @property
+    def version(self) -> int:
+        """Of the credentials in force; -1 before the first `refresh`."""
+        return -1 if self._read is None else self._read.version
+
     def refresh(self, *, after_refusal: bool = False) -> int:
         """Look at the file, read it if it is another one, and return which version of the credentials is in force.
 
@@ -103,7 +108,7 @@ class CredentialsFile(Generic[_Kind]):
             return self._read.version
 
     def current(self) -> _Kind:
-        """The credentials in force; asked for at every request, so also between the parts of a long upload.
+        """The credentials in force, after a look at the file: this is asked between the parts of a long upload too.
 
         Raises:
             Unavailable: as `refresh`.
@@ -128,17 +133,17 @@ class CredentialsFile(Generic[_Kind]):
         )
 
 
-def s3_provider(file: CredentialsFile[S3Credentials]) -> S3Credential:
-    """What obstore signs the next request to S3 with."""
+def s3_provider(file: CredentialsFile[S3Credentials], *, each_request: bool) -> S3Credential:
+    """What obstore signs requests to S3 with."""
     found = file.current()
     return {
         "access_key_id": found.access_key_id,
         "secret_access_key": found.secret_access_key,
         "token": None,
-        "expires_at": _ALWAYS_ASK,
+        "expires_at": _ASK_AGAIN if each_request else None,
     }
 
 
-def azure_provider(file: CredentialsFile[AzureCredentials]) -> AzureAccessKey:
-    """What obstore signs the next request to Azure with."""
-    return {"access_key": file.current().account_key, "expires_at": _ALWAYS_ASK}
+def azure_provider(file: CredentialsFile[AzureCredentials], *, each_request: bool) -> AzureAccessKey:
+    """What obstore signs requests to Azure with."""
+    return {"access_key": file.current().account_key, "expires_at": _ASK_AGAIN if each_request else None}

@@ -88,9 +88,20 @@ class Reach:
         return context
 
     def opened(
-        self, credentials: CredentialsFile[S3Credentials] | CredentialsFile[AzureCredentials], timeout: int, retries: int
+        self,
+        credentials: CredentialsFile[S3Credentials] | CredentialsFile[AzureCredentials],
+        timeout: int,
+        retries: int,
+        *,
+        each_request: bool,
     ) -> ObjectStore:
         """A client for it.
+
+        Args:
+            credentials: with what.
+            timeout: milliseconds for one request.
+            retries: how often the client repeats one by itself.
+            each_request: ask for the credentials before each request; otherwise once, for as long as the client is used.
 
         Raises:
             InvalidRequest: the environment would change what it does, or a value cannot be meant.
@@ -117,7 +128,7 @@ class Reach:
             "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
         }
         try:
-            return self._client(credentials, options, patience)
+            return self._client(credentials, options, patience, each_request=each_request)
         except (BaseError, ValueError, TypeError):
             raise InvalidRequest(
                 "configuration_invalid",
@@ -130,6 +141,8 @@ class Reach:
         credentials: CredentialsFile[S3Credentials] | CredentialsFile[AzureCredentials],
         options: ClientConfig,
         patience: RetryConfig,
+        *,
+        each_request: bool,
     ) -> ObjectStore:
         if self.kind is ContainerKind.S3:
             return S3Store(
@@ -151,7 +164,7 @@ class Reach:
                 },
                 client_options=options,
                 retry_config=patience,
-                credential_provider=partial(s3_provider, cast("CredentialsFile[S3Credentials]", credentials)),
+                credential_provider=partial(s3_provider, cast("CredentialsFile[S3Credentials]", credentials), each_request=each_request),
             )
         return AzureStore(
             self.bucket,
@@ -167,7 +180,7 @@ class Reach:
             },
             client_options=options,
             retry_config=patience,
-            credential_provider=partial(azure_provider, cast("CredentialsFile[AzureCredentials]", credentials)),
+            credential_provider=partial(azure_provider, cast("CredentialsFile[AzureCredentials]", credentials), each_request=each_request),
         )
 
 

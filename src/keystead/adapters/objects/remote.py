@@ -132,7 +132,7 @@ class RemoteObjects:
         self._reach = reach
         self._credentials = credentials
         self._lock = Lock()
-        self._opened: dict[tuple[int, int], Opened] = {}
+        self._opened: dict[tuple[int, int, bool], tuple[int | None, Opened]] = {}
 
     def put(self, ref: str, chunks: Iterable[bytes | memoryview]) -> int:
         """Store the chunks as one object."""
@@ -180,8 +180,8 @@ class RemoteObjects:
     def check(self) -> list[str]:
         """This container's name, if it does not answer."""
         try:
-            store = self._store(timeout=min(CHECK_TIMEOUT, self._reach.timeout))
-            self._asked(self._name, lambda: self._list_nothing(store), retries=0)
+            patience = min(CHECK_TIMEOUT, self._reach.timeout)
+            self._asked(self._name, lambda: self._list_nothing(self._store(timeout=patience)), retries=0)
         except Unavailable:
             return [self._name]
         return []
@@ -215,9 +215,8 @@ class RemoteObjects:
         """
         if self._size(ref) is not None:
             raise references.exists(ref)
-        patient = self._store(retries=self._reach.retries)
         try:
-            obstore.put(patient, ref, iter(parts), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+            obstore.put(self._patient_store(), ref, iter(parts), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
         except (BaseError, OSError, ValueError) as error:
             if parts.failure is not None:
                 raise parts.failure from None
@@ -275,13 +274,20 @@ class RemoteObjects:
         for _page in obstore.list(store, f"{self._name}/check", chunk_size=1):
             return
 
-    def _store(self, *, timeout: int = 0, retries: int = 0) -> Opened:
-        """The store as the library opens it; opening is left to the first call, since many commands make none."""
-        timeout = timeout or self._reach.timeout
+    def _store(self, *, timeout: int = 0) -> Opened:
+        """The store as the library opens it, with the credentials in force; left to the first call, since many commands make none."""
+        return self._opened_for(timeout or self._reach.timeout, 0, self._credentials.version)
+
+    def _patient_store(self) -> Opened:
+        """For uploads in parts: it sends a part again by itself, and asks for the credentials before each."""
+        return self._opened_for(self._reach.timeout, self._reach.retries, None)
+
+    def _opened_for(self, timeout: int, retries: int, version: int | None) -> Opened:
         with self._lock:
-            found = self._opened.get((timeout, retries))
-            if found is None:
-                found = self._opened[timeout, retries] = self._reach.opened(self._credentials, timeout, retries)
+            of, found = self._opened.get((timeout, retries, version is None), (None, None))
+            if found is None or of != version:
+                found = self._reach.opened(self._credentials, timeout, retries, each_request=version is None)
+                self._opened[timeout, retries, version is None] = version, found
             return found
 
     # -- errors -------------------------------------------------------------------------------------------------------------------
