@@ -17,7 +17,7 @@ import fcntl
 import hashlib
 import os
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -29,7 +29,6 @@ from keystead.adapters.clock import DevClock, SystemClock
 from keystead.adapters.files import remove_durably, write_durably
 from keystead.adapters.keystores.sql import open_keystore
 from keystead.adapters.notify.ledger import FileLedger
-from keystead.adapters.notify.open import open_hooks
 from keystead.adapters.objects.open import open_objects
 from keystead.adapters.sql.engine import open_engine
 from keystead.adapters.sql.migrate import upgrade
@@ -46,7 +45,7 @@ from keystead.core.access.principal import NOBODY, Principal, Role
 from keystead.core.access.tokens import TokenKind
 from keystead.core.alerts import AlertKind, Condition
 from keystead.core.configuration import Runner
-from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound, Unavailable
+from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, KeysteadError, NotFound, Unavailable
 from keystead.core.ids import new_id
 from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.ports.issuers import Issuers, NoIssuers
@@ -55,7 +54,7 @@ from keystead.services.alerting import INSTALLATION, KEY_STORE, raise_alert
 from keystead.services.auditing import LogAndDirectory
 from keystead.services.context import Basics, DevHome, HomeFacts, Services
 from keystead.services.keyring import Keyring
-from keystead.services.sign_in import sign_in
+from keystead.services.sign_in import for_the_log, sign_in
 from keystead.services.tally import Tally
 from keystead.services.tokens import issue
 from keystead.services.unwritten import CountingDatabase
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from keystead.core.configuration import Configuration, SignInConfig
     from keystead.core.settings import Settings
     from keystead.ports.clock import Clock
+    from keystead.ports.notify import Hook
     from keystead.ports.objects import ObjectStore
     from keystead.ports.vaults import Vaults
     from keystead.settings import Written
@@ -296,7 +296,7 @@ def _open(path: Path, file: HomeFile, written: Written) -> Home:
         ),
         dev=dev,
         upkeep=lambda: purge_expired(vault),
-        hooks=open_hooks(configuration, path),
+        hooks=_hooks(configuration, path),
         unwritten=unwritten,
         issuers=_issuers(configuration.sign_in, settings, clock),
         tally=tally,
@@ -304,6 +304,8 @@ def _open(path: Path, file: HomeFile, written: Written) -> Home:
     dispatcher = Dispatcher({Side.SERVICE: services, Side.VAULT: vault}, LogAndDirectory(services), os.urandom)
 
     def close() -> None:
+        with suppress(KeysteadError):  # what is not recorded now never is, and a database that is gone must not keep a process from ending
+            for_the_log(services, all_of_it=True)
         keyring.close()
         for engine in engines.values():
             engine.dispose()
@@ -338,6 +340,15 @@ def _issuers(config: SignInConfig, settings: Settings, clock: Clock) -> Issuers:
     from keystead.adapters.oidc import HttpIssuers  # noqa: PLC0415 - as said
 
     return HttpIssuers(config, settings, clock)
+
+
+def _hooks(configuration: Configuration, path: Path) -> tuple[Hook, ...]:
+    """Who is told of alerts."""
+    if not configuration.hooks:
+        return ()
+    from keystead.adapters.notify.open import open_hooks  # noqa: PLC0415 - nobody else needs HTTP and mail to start
+
+    return open_hooks(configuration, path)
 
 
 def _engines(path: Path, configuration: Configuration) -> dict[str, Engine]:

@@ -11,18 +11,19 @@ import json
 import ssl
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from ipaddress import ip_address
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpcore
 
 from keystead.core.errors import InvalidRequest, Unavailable
 from keystead.ports.issuers import IssuerKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from keystead.core.configuration import SignInConfig
     from keystead.core.settings import Settings
@@ -37,6 +38,10 @@ RSA_BITS = (2048, 8192)
 """Modulus: below it can be broken (SP 800-131A), above it only costs time."""
 _PUBLIC = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y"), "OKP": ("kty", "crv", "x")}
 _CURVES = {"EC": "P-256", "OKP": "Ed25519"}
+
+
+_HEADERS: Mapping[bytes | str, bytes | str] = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "keystead"}
+_FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError)
 
 
 class _Unfit(Exception):
@@ -107,7 +112,7 @@ class HttpIssuers:
             known.tried = now
             try:
                 keys = self._fetched(issuer)
-            except (_Unfit, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            except (_Unfit, *_FAILURES) as error:
                 known.failure = str(error) if isinstance(error, _Unfit) else type(error).__name__
                 return
             # The order matters to threads that look without the lock: keys are never newer than the time they are said to be of.
@@ -120,22 +125,21 @@ class HttpIssuers:
         until = time.monotonic() + self._settings.issuer_timeout / 1_000
         if self._trust is None:
             self._trust = ssl.create_default_context(cafile=self._config.ca_file or None)
-        # trust_env off: no proxy, no .netrc and no certificate list from the environment decides whom we believe.
-        with httpx.Client(verify=self._trust, trust_env=False, follow_redirects=False, headers={"Accept": "application/json"}) as client:
-            document = self._document(client, issuer, until)
+        with httpcore.ConnectionPool(ssl_context=self._trust, network_backend=_Until(until)) as client:
+            document = self._document(client, issuer)
             if document.get("issuer") != issuer:
                 raise _Unfit("its discovery document names another issuer")
-            return _usable_keys(self._get(client, self._key_address(issuer, document.get("jwks_uri")), until))
+            return _usable_keys(self._get(client, self._key_address(issuer, document.get("jwks_uri"))))
 
-    def _document(self, client: httpx.Client, issuer: str, until: float) -> Mapping[str, Any]:
+    def _document(self, client: httpcore.ConnectionPool, issuer: str) -> Mapping[str, Any]:
         parts = urlsplit(issuer)
         path = parts.path.rstrip("/")
         first = f"{parts.scheme}://{parts.netloc}{path}/.well-known/openid-configuration"
         second = f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{path}"
         try:
-            return self._get(client, first, until)
+            return self._get(client, first)
         except _Missing:
-            return self._get(client, second, until)
+            return self._get(client, second)
 
     def _key_address(self, issuer: str, address: object) -> str:
         if not isinstance(address, str):
@@ -149,19 +153,17 @@ class HttpIssuers:
             raise _Unfit("its key set is at another host, which the operator does not list")
         return address
 
-    def _get(self, client: httpx.Client, address: str, until: float) -> Mapping[str, Any]:
-        with client.stream("GET", address, timeout=max(0.05, until - time.monotonic())) as answer:
-            if answer.status_code == httpx.codes.NOT_FOUND:
+    def _get(self, client: httpcore.ConnectionPool, address: str) -> Mapping[str, Any]:
+        with client.stream("GET", address, headers=_HEADERS) as answer:
+            if answer.status == HTTPStatus.NOT_FOUND:
                 raise _Missing("it has no discovery document")
-            if answer.status_code != httpx.codes.OK:
-                raise _Unfit(f"it answered with status {answer.status_code}")
+            if answer.status != HTTPStatus.OK:  # redirects among them: whom to ask is the operator's to say
+                raise _Unfit(f"it answered with status {answer.status}")
             data = bytearray()
-            for chunk in answer.iter_bytes(16 * 1024):
+            for chunk in answer.iter_stream():
                 data += chunk
                 if len(data) > MOST_BYTES:
                     raise _Unfit(f"its answer has more than {MOST_BYTES} bytes")
-                if time.monotonic() > until:  # each byte resets the time limits of the library, so a slow sender could hold us for ever
-                    raise _Unfit("its answer took too long")
         try:
             found = json.loads(bytes(data))
         except (ValueError, RecursionError):
@@ -169,6 +171,65 @@ class HttpIssuers:
         if not isinstance(found, dict):
             raise _Unfit("its answer is no JSON object")
         return found
+
+
+class _Until(httpcore.NetworkBackend):
+    """Connections that end at a time. The usual time limits begin anew with each byte, so that a slow sender could hold us for ever."""
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 - there is one limit, for all of it
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        left = _left(self._until)
+        return _StreamUntil(self._inner.connect_tcp(host, port, left, local_address, socket_options), self._until)
+
+
+class _StreamUntil(httpcore.NetworkStream):
+    """The same for a connection that was made."""
+
+    def __init__(self, inner: httpcore.NetworkStream, until: float) -> None:
+        self._inner = inner
+        self._until = until
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - as above
+        return self._inner.read(max_bytes, _left(self._until))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - as above
+        self._inner.write(buffer, _left(self._until))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - as above
+    ) -> httpcore.NetworkStream:
+        return _StreamUntil(self._inner.start_tls(ssl_context, server_hostname, _left(self._until)), self._until)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._inner.get_extra_info(info)
+
+
+def _left(until: float) -> float:
+    """Seconds left.
+
+    Raises:
+        httpcore.ReadTimeout: none.
+    """
+    left = until - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout
+    return left
 
 
 class _Missing(_Unfit):
