@@ -11,6 +11,7 @@ import os
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -75,8 +76,8 @@ def _one_core(sites: list[Site], place: Path, plan: Plan, seconds: int) -> list[
             with serving.server(site.path, cores=[server_core]) as server:
                 ways = {"keystead": (site.scripts[READ], server.address), "bare": (bare_script, bare.address)}
                 found = interleaved(
-                    {name: lambda way=way: wrk.load(*way, 8, seconds, core=wrk_core).rate for name, way in ways.items()},  # type: ignore[misc]
-                    max(plan.runs, 5) if not plan.quick else plan.runs,
+                    {name: partial(_rate, script, address, seconds, wrk_core) for name, (script, address) in ways.items()},
+                    plan.runs if plan.quick else max(plan.runs, 5),
                 )
             ours, limit = spread("keystead", found["keystead"]), spread("the bare server loop, 16 KB from memory", found["bare"])
             wanted = site is sites[0]
@@ -92,6 +93,10 @@ def _one_core(sites: list[Site], place: Path, plan: Plan, seconds: int) -> list[
                 )
             )
     return figures
+
+
+def _rate(script: Path, address: str, seconds: int, core: int) -> float:
+    return wrk.load(script, address, 8, seconds, core=core).rate
 
 
 def _matrix(site: Site, processes: int, plan: Plan, seconds: int) -> list[Figure]:
