@@ -125,10 +125,10 @@ class CredentialsFile(Generic[_Kind]):
 
     def _unreadable(self, error: OSError | msgspec.DecodeError) -> Unavailable:
         why = error.strerror if isinstance(error, OSError) else "it is not the JSON it should be"
-        names = " and ".join(self._kind.__struct_fields__)
+        names, file, container = " and ".join(self._kind.__struct_fields__), self.file_name, self._container
         return Unavailable(
             "object_credentials_unreadable",
-            f"the credentials file {self.file_name} of container {self._container} cannot be used: {why}",
+            f"the credentials file {file} of container {container} cannot be used: {why}",
             f"put a JSON object with {names} there, readable by the user Keystead runs as",
         )
 

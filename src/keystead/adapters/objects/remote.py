@@ -294,37 +294,38 @@ class RemoteObjects:
 
     def _translated(self, ref: str, error: Exception) -> KeysteadError:
         """What an error of the library means to the caller. Its text stays here."""
-        said = _said(error)
+        said, container = _said(error), self._name
         if said is _Said.MISSING:
             return references.missing(ref)
         if said is _Said.BEYOND:
             return IntegrityFailure("object_truncated", f"object {ref} ends before the bytes asked for", "restore the object from a backup")
         if said is _Said.REFUSED:
+            file = self._credentials.file_name
             return Unavailable(
                 "object_store_refused",
-                f"container {self._name} refused the credentials in {self._credentials.file_name}",
+                f"container {container} refused the credentials in {file}",
                 "put credentials there that may read, write, list and delete; the file is read again at the next call",
             )
         if said is _Said.NONSENSE:
             return IntegrityFailure(
                 "object_answer_wrong",
-                f"container {self._name} answered something else than was asked about object {ref}",
+                f"container {container} answered something else than was asked about object {ref}",
                 "see what stands between Keystead and the store; nothing of the answer was used",
             )
         status = _status(error)
         if status == 404:
             return self._bucket_missing()
+        what = f"answered with status {status}" if status else "did not answer"
         return Unavailable(
-            "object_store_unavailable",
-            f"container {self._name} answered with status {status}" if status else f"container {self._name} did not answer",
-            "check its endpoint, and that it is up, then try again",
+            "object_store_unavailable", f"container {container} {what}", "check its endpoint, and that it is up, then try again"
         )
 
     def _bucket_missing(self) -> Unavailable:
+        container = self._name
         return Unavailable(
             "object_store_unavailable",
-            f"the bucket of container {self._name} is not there",
-            f"check bucket and endpoint of container {self._name} in keystead.toml, then try again",
+            f"the bucket of container {container} is not there",
+            f"check bucket and endpoint of container {container} in keystead.toml, then try again",
         )
 
 
