@@ -22,9 +22,11 @@ from cryptography.hazmat.backends.openssl.backend import backend
 TITLES = {
     "seal_open": "Sealing and opening",
     "read": "Reading",
+    "http": "The service over HTTP",
     "import_mail": "Import",
     "move": "Move",
     "policy": "Refresh and re-wrap",
+    "scale": "Cost curves",
     "startup": "The command line",
     "objects": "Object stores",
 }
