@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-ON_BOTH = tuple(HERE / folder for folder in ("services", "tenancy", "vault", "contracts/sql", "contracts/keystores"))
+ON_BOTH = tuple(
+    HERE / folder for folder in ("services", "tenancy", "vault", "contracts/sql", "contracts/keystores", "crash/test_keystore_crash.py")
+)
 """Tests below these run on SQLite and on PostgreSQL, where they use a database."""
 
 
@@ -30,6 +32,12 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     Chosen.kind = getattr(request, "param", SQLITE)
     yield Chosen.kind
     Chosen.kind = SQLITE
+
+
+@pytest.fixture(autouse=True)
+def _kind(request: pytest.FixtureRequest) -> None:
+    """A test that does not ask for `database` makes installations on SQLite, whatever the rest of its module does."""
+    Chosen.kind = request.getfixturevalue("database") if "database" in request.fixturenames else SQLITE
 
 
 @pytest.fixture

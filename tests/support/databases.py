@@ -58,6 +58,18 @@ class Stores(Protocol):
         """All bytes of all rows; of files, what is left of older ones too."""
         ...
 
+    def backup(self, family: str) -> Any:
+        """What `restore` puts back; nobody may be using the database, now or then."""
+        ...
+
+    def restore(self, family: str, backup: Any) -> None:
+        """Have what there was."""
+        ...
+
+    def lose(self, family: str) -> None:
+        """Have an empty database, as if the old one had never been."""
+        ...
+
     def refuse(self, family: str, table: str, *, allow: bool = False) -> None:
         """Let nobody insert into a table; `allow` ends it."""
         ...
@@ -96,6 +108,18 @@ class SqliteStores:
 
     def dump(self, *families: str) -> bytes:
         return bytes_of(path for family in families for path in sorted(self._folder.glob(f"{family}.db*")))
+
+    def backup(self, family: str) -> Any:
+        return {path: path.read_bytes() for path in self._folder.glob(f"{family}.db*")}
+
+    def restore(self, family: str, backup: Any) -> None:
+        self.lose(family)
+        for path, data in backup.items():
+            path.write_bytes(data)
+
+    def lose(self, family: str) -> None:
+        for path in self._folder.glob(f"{family}.db*"):
+            path.unlink()
 
     def refuse(self, family: str, table: str, *, allow: bool = False) -> None:
         refusal = f"CREATE TRIGGER refused BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'not allowed'); END"
@@ -137,6 +161,15 @@ class PostgresStores:
 
     def dump(self, *families: str) -> bytes:
         return b"".join(data for family in families for data in self.rows(family).values())
+
+    def backup(self, family: str) -> Any:
+        return self.rows(family), self.counted(family)
+
+    def restore(self, family: str, backup: Any) -> None:
+        self.fill(family, *backup)
+
+    def lose(self, family: str) -> None:
+        self.fill(family, {}, [])
 
     def refuse(self, family: str, table: str, *, allow: bool = False) -> None:
         self.sql(family, f"{'GRANT' if allow else 'REVOKE'} INSERT ON {table} {'TO' if allow else 'FROM'} {USERS[family]}")

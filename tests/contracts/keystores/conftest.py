@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+def home(tmp_path: Path, database: str) -> Iterator[Home]:
     made = Home(tmp_path)
     yield made
     made.close()
+    made.stores.close()

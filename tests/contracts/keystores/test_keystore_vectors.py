@@ -12,7 +12,6 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from keystead.adapters.keystores import boxes
-from keystead.adapters.sql.engine import writing
 from keystead.core.errors import IntegrityFailure
 from keystead.core.formats.aead import Aes
 from keystead.core.secret import SecretKey
@@ -84,10 +83,9 @@ def test_the_store_works_on_the_files_and_rows_of_the_vectors(home: Home) -> Non
     master = bytes.fromhex(VECTORS["master"])
     home.process(master=master)
     (home.seals / VECTORS["epoch_file"]["file"]).write_bytes(bytes.fromhex(VECTORS["epoch_file"]["box"]))
-    with writing(home.engines[0]) as connection:
-        connection.exec_driver_sql("UPDATE compartments SET epoch = ? WHERE name = ?", (EPOCH, COMPARTMENT.value))
-        row = (COMPARTMENT.value, KEY_ID, 0, bytes.fromhex(VECTORS["entry"]["box"]))
-        connection.exec_driver_sql("INSERT INTO entries VALUES (?, ?, ?, ?)", row)
+    home.stores.sql("keys", "UPDATE compartments SET epoch = ? WHERE name = ?", EPOCH, COMPARTMENT.value)
+    row = (COMPARTMENT.value, KEY_ID, 0, bytes.fromhex(VECTORS["entry"]["box"]))
+    home.stores.sql("keys", "INSERT INTO entries VALUES (?, ?, ?, ?)", *row)
     store = home.process(master=master)
     value = bytes.fromhex(VECTORS["value"]["box"])
     assert store.open(COMPARTMENT, KEY_ID, value, CONTEXT).hex() == VECTORS["value"]["plaintext"]

@@ -2,11 +2,17 @@
 
 Destroying such a file is what destroys everything ever sealed under it, in every copy of the database. So a file is only removed by
 those who hold the database's write lock and have just opened the one in force.
+
+A process of a home holds that lock until it lets go or dies. One of a fleet may lose it and not know: its machine was paused, or cut off,
+and the server gave the lock to somebody else. Where files are *shared* so, nobody writes over a file or removes one of a later epoch:
+each claims a number that was never used, and what is older than an epoch that came into force is never asked for again.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from keystead.adapters.files import remove_durably, translated, write_durably
@@ -29,22 +35,30 @@ PURPOSE = "keystead/keystore/epoch/"
 class EpochFiles:
     """The files `keystore-COMPARTMENT.EPOCH`. The master itself is not kept, only the wrapping keys derived from it."""
 
-    def __init__(self, folder: Path, master: SecretKey, random: RandomBytes) -> None:
+    def __init__(self, folder: Path, master: SecretKey, random: RandomBytes, *, shared: bool) -> None:
         self._folder = folder
         self._random = random
+        self._shared = shared
         self._wrapping = {each: Aes(derive(master, PURPOSE + each)) for each in Compartment}
 
-    def make(self, compartment: Compartment, epoch: int) -> Aes:
-        """Make a fresh epoch key and write its file durably, over one that a crash left under that number.
+    def make(self, compartment: Compartment, above: int) -> tuple[int, Aes]:
+        """Make a fresh epoch key and write its file durably; returns its number too.
+
+        The number is the next one, over a file that a crash left under it; of shared files, the next that nobody has used.
+
+        Args:
+            compartment: whose key it is.
+            above: the epoch in force.
 
         Raises:
             Unavailable: the folder does not take it.
         """
+        epoch = self._claimed(compartment, above) if self._shared else above + 1
         material = self._random(KEY_BYTES)
         fields = boxes.epoch_fields(compartment, epoch)
         box = boxes.seal(self._wrapping[compartment], boxes.Kind.EPOCH_KEY, material, fields, self._random)
         write_durably(self._path(compartment, epoch), box)
-        return Aes(SecretKey(material))
+        return epoch, Aes(SecretKey(material))
 
     def load(self, compartment: Compartment, epoch: int) -> Aes | None:
         """An epoch key; None when there is no such file.
@@ -70,12 +84,18 @@ class EpochFiles:
             ) from None
 
     def epochs(self, compartment: Compartment) -> list[int]:
-        """Numbers of the epoch files there are, in order."""
-        return sorted(number for _, number in self._files(compartment) if number is not None)
+        """Numbers of the epoch files there are, in order; without those that were only claimed."""
+        return sorted(
+            number for path, number in self._files(compartment) if number is not None and (not self._shared or path.stat().st_size)
+        )
 
     def leftovers(self, compartment: Compartment, live: int) -> list[Path]:
-        """Files of a compartment that a crash or a failed rewrite left: of other epochs, and half written ones."""
-        return [path for path, number in self._files(compartment) if number != live]
+        """Files of a compartment that a crash or a failed rewrite left: of other epochs, and half written ones.
+
+        A shared file of a later epoch may be somebody's who came after us: it stays until its number is passed.
+        """
+        found = [(path, number) for path, number in self._files(compartment) if number != live]
+        return [path for path, number in found if number is None or number < live or not self._shared]
 
     def remove(self, paths: list[Path]) -> None:
         """Overwrite and remove files, for good.
@@ -85,6 +105,16 @@ class EpochFiles:
         """
         for path in paths:
             remove_durably(path)
+
+    def _claimed(self, compartment: Compartment, above: int) -> int:
+        """A number nobody else has or gets: its file is made, empty. A crash leaves it so, and the number is passed over."""
+        epoch = max([above, *(number for _, number in self._files(compartment) if number is not None)])
+        while True:
+            epoch += 1
+            path = self._path(compartment, epoch)
+            with translated(path.name), suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                return epoch
 
     def _path(self, compartment: Compartment, epoch: int) -> Path:
         return self._folder / f"keystore-{compartment}.{epoch}"

@@ -1,18 +1,19 @@
-"""The key store of a home: sealed keys in keys.db, epoch keys as files in the seals folder (docs/spec/keystore.md).
+"""The key store: sealed keys in a database, epoch keys as files in the seals folder (docs/spec/keystore.md).
 
 Rules this module keeps:
 
 - A key leaves neither the store nor, unsealed, the call it is used in. Only ciphers of the epochs in force stay in memory.
 - The database says which epoch is in force, and each call asks it: what another process destroyed is gone for this one at once.
 - Epoch files are written and removed only under the database's write lock, and none is removed before the one in force has opened.
+  In a fleet that lock can be lost unnoticed; then the transaction cannot commit, and what `EpochFiles` did harms nobody.
 
 A rewrite has three steps (`_rewrite`, `_settle`), and the next call or start finishes what a crash left of them:
 
 1. the new epoch key becomes a file. A crash after it leaves a file of an epoch that never came into force: it is removed;
 2. one transaction seals the remaining entries anew, drops the destroyed ones and moves the epoch on. A crash after it
    leaves the old file: it is removed. Until it is, an old copy of the database still opens, and `destroy` has not returned;
-3. the old file is overwritten and removed, then the write-ahead log is emptied. A crash between leaves pages in the log
-   that nothing opens any more.
+3. the old file is overwritten and removed, then SQLite's write-ahead log is emptied. A crash between leaves pages in the log
+   that nothing opens any more; a server's log keeps such pages in any case.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def open_keystore(
     """Open the key store of a home, or make it; finish what a crash left half done.
 
     Args:
-        engine: keys.db.
-        seals: the seals folder; made when it is missing.
+        engine: keys.db, or a fleet's database for keys.
+        seals: the seals folder, one for all processes; made when it is missing.
         master: wraps the epoch keys. Only keys derived from it are kept.
         clock: gives entries their age.
         random: keys and nonces.
@@ -101,7 +102,7 @@ class SqlKeyStore:
         checkpoint: Checkpoint = lambda _step: None,
     ) -> None:
         self._engine = engine
-        self._files = EpochFiles(seals, master, random)
+        self._files = EpochFiles(seals, master, random, shared=is_server(engine))
         self._clock = clock
         self._random = random
         self._checkpoint = checkpoint
@@ -191,11 +192,10 @@ class SqlKeyStore:
                 )
             # A crash before the commit leaves this file. It is adopted then, never replaced: should it stem from a keys.db
             # that was lost before it ever rotated, a copy of that database still opens.
-            if not found:
-                self._files.make(compartment, 1)
+            epoch = found[0] if found else self._files.make(compartment, 0)[0]
             self._checkpoint("first epoch file written")
-            self._required(compartment, 1)
-            connection.execute(insert(COMPARTMENTS), {"name": compartment, "epoch": 1})
+            self._required(compartment, epoch)
+            connection.execute(insert(COMPARTMENTS), {"name": compartment, "epoch": epoch})
         self._checkpoint("first epoch committed")
 
     def _rewrite(self, compartment: Compartment, dropped: frozenset[str], *, always: bool) -> int:
@@ -208,31 +208,31 @@ class SqlKeyStore:
             if not gone and not always:
                 return epoch
             kept = [(key_id, self._unsealed(old, compartment, key_id, epoch, sealed)) for key_id, sealed in rows if key_id not in dropped]
-            new = self._files.make(compartment, epoch + 1)
+            after, new = self._files.make(compartment, epoch)
             self._checkpoint("new epoch file written")
             _drop(connection, compartment, gone)
             _replace(
                 connection,
                 compartment,
-                [(key_id, self._sealed(new, compartment, key_id, epoch + 1, key)) for key_id, key in kept],
+                [(key_id, self._sealed(new, compartment, key_id, after, key)) for key_id, key in kept],
             )
-            connection.execute(update(COMPARTMENTS).where(COMPARTMENTS.c.name == compartment).values(epoch=epoch + 1))
+            connection.execute(update(COMPARTMENTS).where(COMPARTMENTS.c.name == compartment).values(epoch=after))
             self._checkpoint("entries sealed anew")
         self._checkpoint("new epoch committed")
-        self._in_force[compartment] = (epoch + 1, new)
-        return epoch + 1
+        self._in_force[compartment] = (after, new)
+        return after
 
     def _settle(self, compartment: Compartment) -> None:
         """Step 3: remove every epoch key but the one in force, and the old pages."""
         with writing(self._engine) as connection:
-            # Under the lock nobody else is between steps 1 and 2, so a newer file is a leftover too; and `_locked` has opened
-            # the one in force, so that a database restored without its seals costs nobody the keys of the present one.
+            # Under the lock of a home nobody else is between steps 1 and 2, so a newer file is a leftover too; in a fleet it stays
+            # (`EpochFiles`). And `_locked` has opened the one in force, so that a database restored without its seals costs nobody
+            # the keys of the present one.
             epoch, _ = self._locked(connection, compartment)
             self._files.remove(self._files.leftovers(compartment, epoch))
         self._checkpoint("other epoch files removed")
-        if is_server(self._engine):
-            return  # a server's old pages and log stay until it reuses them: what they hold, no key there is opens
-        if not empty_log(self._engine):
+        # A server's old pages and log stay until it reuses them: what they hold, no key that is left opens.
+        if not is_server(self._engine) and not empty_log(self._engine):
             raise Unavailable(
                 "keystore_busy",
                 f"the keys of compartment {compartment} are destroyed, but their sealed copies are still in the database's log",
