@@ -114,7 +114,8 @@ class FolderObjects:
     def check(self) -> list[str]:
         """All its containers, if the folder cannot be read and written. One that is yet to be made is looked for where it will be."""
         place = self._root if os.path.exists(self._root) else os.path.dirname(self._root)  # noqa: PTH110, PTH120 - see __init__
-        return [] if os.access(place, os.R_OK | os.W_OK | os.X_OK) else list(self._containers)
+        usable = os.path.isdir(place) and os.access(place, os.R_OK | os.W_OK | os.X_OK)  # noqa: PTH112 - as above
+        return [] if usable else list(self._containers)
 
     def _listed(self, container: str, first: str) -> Iterator[ObjectInfo]:
         folder = f"{self._root}/{container}/{first}"
