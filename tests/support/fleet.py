@@ -21,6 +21,7 @@ from keystead.adapters.sql.migrate import upgrade
 from keystead.api.types import policies as p
 from keystead.api.types import tenants as t
 from keystead.api.types import vaults as v
+from keystead.core.configuration import ContainerConfig, ContainerKind
 from keystead.settings import read_written
 from keystead.wiring import create_home, open_home
 from support.http import PROGRAM
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keystead.client.client import Client
-    from keystead.core.configuration import ContainerConfig
     from keystead.wiring import Home
     from support.postgres import Databases
 
@@ -45,7 +45,7 @@ class Fleet:
     Attributes:
         home: the directory of a member; made if it is not there.
         databases: empty.
-        containers: of its objects; none for a folder.
+        containers: of its objects; none for a folder that all members share.
         tables: further tables of keystead.toml.
     """
 
@@ -69,7 +69,8 @@ class Fleet:
         for name, values in self.tables.items():
             tables[name] = {**tables.get(name, {}), **values}
         lines = [_table(f"[{name}]", values) for name, values in tables.items()]
-        lines += [_table("[[objects.containers]]", asdict(container)) for container in self.containers]
+        containers = self.containers or [ContainerConfig("c0", ContainerKind.FOLDER, path=f"{self.home / 'shared'}")]
+        lines += [_table("[[objects.containers]]", asdict(container)) for container in containers]
         (self.home / "keystead.toml").write_text("\n".join(lines))
         configuration = read_written(self.home, {}).configuration
         for family, config in (
