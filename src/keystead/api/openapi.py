@@ -33,6 +33,8 @@ _SCHEMAS = "#/components/schemas/"
 _RESPONSES = "#/components/responses/"
 _CHECKED = frozenset({"policy.create", "policy.refresh", "tenant.onboard"})
 """Rows that report several failed checks at once (422)."""
+_NAMING = frozenset({"alerts.everywhere", "tenant.reissue-claim"})
+"""Rows whose query or body names something that may not be there, though nothing in their path does (404)."""
 
 _ERRORS: Mapping[int, tuple[str, str]] = {
     400: ("Invalid", "The request cannot be understood, or breaks a stated limit; sending it again unchanged cannot help."),
@@ -62,7 +64,7 @@ def statuses(route: Route) -> tuple[int, ...]:
     may = {400, 401, 429, 431, 500, 503}
     if route.scope is not Scope.PUBLIC:
         may.add(403)
-    if in_path(route):
+    if in_path(route) or route.name in _NAMING:
         may.add(404)
     if route.changes or route.name == "key.backup":
         may.add(409)
