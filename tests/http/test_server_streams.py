@@ -178,7 +178,7 @@ def test_downloads_come_whole(sizes: list[int]) -> None:
     ids=["denied", "defect", "too short", "too long"],
 )
 def test_a_stream_that_fails_half_way_is_cut_and_never_taken_for_the_whole(size: int, pieces: list[bytes | Exception]) -> None:
-    """R-101: what was opened before the keys said no has gone out; nothing after it, and no end."""
+    """What was opened before the keys said no has gone out; nothing after it, and no end."""
     with scene() as at, at.client() as client:
         chunks = reading(at.stub, size, *pieces)
         content = client.call("mailbox.read", name_item())
@@ -369,7 +369,7 @@ def test_a_large_body_is_only_taken_from_somebody_who_may_send_it() -> None:
 
 
 def test_on_public_routes_nobody_is_asked_who_they_are() -> None:
-    """R-009: so that an old token in the environment is not in the way of claiming a new one."""
+    """So that an old token in the environment is not in the way of claiming a new one."""
     with scene() as at, at.client("expired") as client:
         view = TokenView(id="i", upn="alex@contoso.example", token="t", expires=utc(0))
         at.stub.answers["user.claim"] = lambda _request, _upload: view

@@ -104,6 +104,8 @@ class HttpTransport:
         self._client.close()
 
     def _request(self, route: Route, request: Any, tenant: str, upload: Upload | None) -> httpx.Request:
+        if not isinstance(request, route.request):
+            raise InvalidRequest("request_type", f"{route.name} takes {route.request.__name__}", "")
         path = route.path
         for name in in_path(route):
             value = (tenant or OWN_TENANT) if name == TENANT else getattr(request, name)
