@@ -139,6 +139,27 @@ def test_what_trying_again_cannot_mend_is_not_tried_again(remote: Remote, tmp_pa
     assert_tells_nothing(caught.value)
 
 
+def test_what_is_no_object_store_or_another_regions_is_unavailable_at_once(remote: Remote, tmp_path: Path) -> None:
+    """S3 says with a redirect to nowhere that a bucket is in another region: no object is damaged by that."""
+    objects = remote.open(tmp_path)
+    ref = objects.new_ref(os.urandom)
+    answers: list[Callable[[Exchange], None]] = [lambda exchange: exchange.answer(301), lambda exchange: exchange.answer(200, b"<html>")]
+    for answer in answers:
+        remote.proxy.always = answer
+        calls: list[Callable[[], object]] = [lambda: list(objects.all_objects())]
+        if answer is answers[0]:
+            calls += [lambda: objects.put(ref, [DATA]), lambda: objects.get(ref, 0, 5), lambda: objects.delete(ref)]
+        for call in calls:
+            remote.proxy.seen.clear()
+            with pytest.raises(Unavailable) as caught:
+                call()
+            assert "as no object store does" in caught.value.detail
+            assert "region" in caught.value.mend
+            assert_tells_nothing(caught.value)
+            assert len([path for _, path, _ in remote.proxy.seen if path != "/"]) == 1
+        assert objects.check() == ["c0"]
+
+
 def test_a_refusal_names_the_file_of_the_credentials_and_nothing_in_it(remote: Remote, tmp_path: Path) -> None:
     objects = remote.open(tmp_path)
     ref = objects.new_ref(os.urandom)

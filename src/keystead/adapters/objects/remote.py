@@ -54,8 +54,6 @@ CHECK_TIMEOUT = 5_000
 """Milliseconds that `check` waits for a container at most."""
 _random = SystemRandom()
 _STATUS = re.compile(r"non-2xx status code: ([0-9]{3})")
-_STARTS_AT_END = "Wanted range starting at"
-"""The library's words where a store answers with an empty range instead of refusing one that begins at the object's end."""
 _RETRIED = frozenset({408, 425, 429, *range(500, 600)})
 
 _Answer = TypeVar("_Answer")
@@ -71,9 +69,9 @@ class _Said(Enum):
     LOST = auto()
     """No answer, or one that says to try again: the request may have been carried out, or not."""
     FAULT = auto()
-    """The store understood and will not, for a reason that trying again cannot mend."""
-    NONSENSE = auto()
-    """It answered something else than was asked."""
+    """The store will not, or is none, for a reason that trying again cannot mend."""
+    WRONG_RANGE = auto()
+    """It answered with other bytes of the object than were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +304,7 @@ class RemoteObjects:
                 f"container {container} refused the credentials in {file}",
                 "put credentials there that may read, write, list and delete; the file is read again at the next call",
             )
-        if said is _Said.NONSENSE:
+        if said is _Said.WRONG_RANGE:
             return IntegrityFailure(
                 "object_answer_wrong",
                 f"container {container} answered something else than was asked about object {ref}",
@@ -316,8 +314,10 @@ class RemoteObjects:
         if status == 404:
             return self._bucket_missing()
         what = f"answered with status {status}" if status else "did not answer"
+        if not status and said is _Said.FAULT:
+            what = "answered as no object store does"  # a redirect to nowhere is how S3 says that a bucket is in another region
         return Unavailable(
-            "object_store_unavailable", f"container {container} {what}", "check its endpoint, and that it is up, then try again"
+            "object_store_unavailable", f"container {container} {what}", "check its endpoint and region, and that it is up, then try again"
         )
 
     def _bucket_missing(self) -> Unavailable:
@@ -373,6 +373,16 @@ def _chained(first: list[bytes], rest: Iterator[bytes | memoryview]) -> Iterator
     yield from rest
 
 
+_WORDS = (
+    ("HTTP error: ", _Said.LOST),
+    ("Wanted range starting at", _Said.BEYOND),  # a store gave an empty range instead of refusing one that begins at the object's end
+    ("Received non-partial response", _Said.WRONG_RANGE),
+    ("Content-Range", _Said.WRONG_RANGE),
+    ("Requested ", _Said.WRONG_RANGE),
+)
+"""What the library says where the store gave no status, or one that means success; anything else is a fault."""
+
+
 def _said(error: Exception) -> _Said:
     if isinstance(error, FileNotFoundError):
         return _Said.MISSING
@@ -381,11 +391,10 @@ def _said(error: Exception) -> _Said:
     status = _status(error)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in {401, 403}:
         return _Said.REFUSED
-    if status == 416 or _STARTS_AT_END in str(error):
-        return _Said.BEYOND
     if status:
-        return _Said.LOST if status in _RETRIED else _Said.FAULT
-    return _Said.LOST if "HTTP error: " in str(error) else _Said.NONSENSE
+        return _Said.BEYOND if status == 416 else _Said.LOST if status in _RETRIED else _Said.FAULT
+    text = str(error)
+    return next((said for words, said in _WORDS if words in text), _Said.FAULT)
 
 
 def _status(error: Exception) -> int:
