@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
 import logging
 import re
+import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +55,9 @@ def restored() -> Iterator[None]:
     """The log of this test's process as it was."""
     root = logging.getLogger()
     before, level, ours = list(root.handlers), root.level, logging.getLogger("keystead").level
+    hooks = threading.excepthook, sys.unraisablehook
     yield
+    threading.excepthook, sys.unraisablehook = hooks
     root.handlers[:] = before
     root.setLevel(level)
     logging.getLogger("keystead").setLevel(ours)
@@ -222,6 +227,26 @@ def test_a_defect_shows_where_it_was_and_not_what_it_was_about(restored: None) -
     )
     assert [place.rpartition("/")[2].partition(":")[0] for place in line["places"] if ":" in place].count("test_logs.py") == 3
     assert [place for place in line["places"] if ":" not in place] == ["ValueError", "KeyError"]
+
+
+def test_a_thread_that_dies_of_a_defect_says_so_in_the_log_alone(restored: None, capfd: pytest.CaptureFixture[str]) -> None:
+    to = io.BytesIO()
+    start_log(LogConfig(LogFormat.JSON, "info"), to)
+    thread = threading.Thread(target=int, args=(MARKS["body"],), name="jobs-0")
+    thread.start()
+    thread.join()
+    (line,) = lines(to.getvalue())
+    assert (line["event"], line["defect"], line["thread_name"]) == ("a thread met a defect and ended", "ValueError", "jobs-0")
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError(MARKS["body"])
+
+    Broken()
+    gc.collect()
+    assert [line["event"] for line in lines(to.getvalue())][1:] == ["clearing away met a defect"]
+    assert "quetzal" not in capfd.readouterr().err
+    assert b"quetzal" not in to.getvalue()
 
 
 def test_what_would_break_a_line_does_not(restored: None) -> None:

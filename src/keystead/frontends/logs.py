@@ -24,6 +24,7 @@ from keystead.core.configuration import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
+    from sys import UnraisableHookArgs
 
     from structlog.typing import EventDict, Processor
 
@@ -132,6 +133,8 @@ def start_log(config: LogConfig, to: BinaryIO | None = None) -> RequestLog:
     root.setLevel(max(level, _OF_LIBRARIES))
     logging.getLogger("keystead").setLevel(level)
     logging.captureWarnings(capture=True)
+    threading.excepthook = _thread_ended
+    sys.unraisablehook = _unraisable
     return RequestLog(
         structlog.wrap_logger(
             log,
@@ -140,6 +143,20 @@ def start_log(config: LogConfig, to: BinaryIO | None = None) -> RequestLog:
             cache_logger_on_first_use=True,
         ).bind(logger="keystead.http")
     )
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """A defect that ended a thread; the interpreter itself would print its text."""
+    if ended.exc_type is SystemExit:
+        return
+    name = ended.thread.name if ended.thread is not None else ""
+    error = ended.exc_value or ended.exc_type()
+    logging.getLogger("keystead").error("a thread met a defect and ended", exc_info=error, extra={"thread_name": name})
+
+
+def _unraisable(met: UnraisableHookArgs) -> None:
+    """A defect in the middle of clearing something away, as above."""
+    logging.getLogger("keystead").error("clearing away met a defect", exc_info=met.exc_value or met.exc_type())
 
 
 def _without_leftovers(_log: object, _name: str, event: EventDict) -> EventDict:

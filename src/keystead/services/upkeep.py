@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from keystead.api.types.base import utc
 from keystead.api.types.tenants import Done
 from keystead.api.types.watching import ClockView, EpochView, FaultView, HomeView, SettingView
-from keystead.core.errors import Forbidden
+from keystead.core.errors import Forbidden, InvalidRequest
 from keystead.core.settings import Settings
 from keystead.ports.keystore import Compartment
 from keystead.services.auditing import record
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from keystead.api.types import watching as t
     from keystead.api.types.base import Empty
     from keystead.services.context import DevHome, Services
+
+LATEST = 7_258_118_400_000
+"""2200-01-01: times that are computed from a dev home's clock stay far from what calendars and databases can hold."""
 
 
 def show_home(services: Services, call: Call, request: Empty) -> HomeView:
@@ -69,6 +72,8 @@ def roll_key(services: Services, call: Call, request: p.NamePolicy) -> Done:
 def advance_clock(services: Services, call: Call, request: t.AdvanceClock) -> ClockView:
     """Move a dev home's clock forward, in all its processes. The record comes first: a crash leaves one of an act that did not come about."""
     dev = _dev(services)
+    if services.clock.now() + request.milliseconds > LATEST:
+        raise InvalidRequest("clock_too_far", "the clock of a dev home ends with the year 2199", "advance it by less, or make another home")
     with services.db.write() as tx:
         record(services, tx, call, "clock", (("Milliseconds", str(request.milliseconds)),))
     return ClockView(now=utc(dev.advance(request.milliseconds)))

@@ -160,6 +160,10 @@ def run_until_stopped(services: Services, stopped: threading.Event) -> None:
         except Unavailable as error:
             _log.warning("no job can be run now: %s", error)
             idle = True
+        except Exception:  # noqa: BLE001 - as said
+            # A defect of ours, or damaged rows. The thread stays: nobody else would notice that jobs are not run any more.
+            _log.exception("running jobs met a defect")
+            idle = True
         if idle:
             stopped.wait(IDLE / 1_000)
 
