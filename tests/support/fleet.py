@@ -94,24 +94,28 @@ class Fleet:
         return open_home(self.home, environment)
 
     def worker(self, *options: str, member: Path | None = None, environment: Mapping[str, str] | None = None) -> Worker:
-        """Start a worker, and wait until it says that it works."""
-        home = member or self.home
-        log = home / "run" / f"worker-{time.monotonic_ns()}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*PROGRAM, "worker", "--home", str(home), *options],
-                env={**os.environ, **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        until = time.monotonic() + START_SECONDS
-        while b"at once" not in log.read_bytes():
-            if process.poll() is not None or time.monotonic() > until:
-                process.kill()
-                raise AssertionError(f"the worker did not start: {log.read_text()}")
-            time.sleep(0.02)  # polling for another process: nothing else tells
-        return Worker(process, log)
+        """Start a worker of a member; of the first if none is named."""
+        return start_worker(member or self.home, *options, environment=environment)
+
+
+def start_worker(home: Path, *options: str, environment: Mapping[str, str] | None = None) -> Worker:
+    """Start `keystead worker`, and wait until it says that it works."""
+    log = home / "run" / f"worker-{time.monotonic_ns()}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*PROGRAM, "worker", "--home", str(home), *options],
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    until = time.monotonic() + START_SECONDS
+    while b"at once" not in log.read_bytes():
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            raise AssertionError(f"the worker did not start: {log.read_text()}")
+        time.sleep(0.02)  # polling for another process: nothing else tells
+    return Worker(process, log)
 
 
 def tenant(client: Callable[[str, str], Client], domain: str = "contoso.example") -> Client:

@@ -241,7 +241,9 @@ def test_a_process_that_was_killed_is_known_to_be_dead_and_a_living_one_is_not(p
     other = Presence(path)
     assert other.alive(here.owner)
     assert other.alive(other.owner)
-    assert not other.alive("00000000-0000-4000-8000-000000000000")
+    place = here.owner.partition("@")[2]
+    assert not other.alive(f"00000000-0000-4000-8000-000000000000@{place}")
+    assert other.alive("00000000-0000-4000-8000-000000000000@fedcba987654")  # of another machine nothing is known: its lease decides
     script = "import sys; from pathlib import Path; from keystead.wiring import Presence; p = Presence(Path(sys.argv[1])); p.announce(); print(p.owner, flush=True); sys.stdin.read()"
     child = subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -254,3 +256,17 @@ def test_a_process_that_was_killed_is_known_to_be_dead_and_a_living_one_is_not(p
     assert not other.alive(here.owner)
     other.close()
     assert list(path.iterdir()) == []
+
+
+def test_a_machine_that_shares_no_run_folder_is_another_place(path: Path) -> None:
+    """A member of a fleet says nothing of the processes of another, and takes nothing from them before their leases end."""
+    (path / "one").mkdir(parents=True)
+    (path / "two").mkdir()
+    one, two, same = Presence(path / "one"), Presence(path / "two"), Presence(path / "one")
+    one.announce()
+    assert one.owner.partition("@")[2] == same.owner.partition("@")[2] != two.owner.partition("@")[2]
+    one.close()
+    assert two.alive(one.owner)
+    assert not same.alive(one.owner)
+    two.close()
+    same.close()

@@ -180,6 +180,17 @@ def test_a_ring_that_a_living_worker_lost_is_dropped_and_its_lock_with_it(fleet:
     assert rings(fleet) == [(job.id, "doing")]  # a job that runs is not stuck
 
 
+def test_the_ring_of_a_runner_that_is_known_to_be_dead_is_dropped_at_once(fleet: Fleet, services: Services) -> None:
+    job = new_job(services, "t", "change-hierarchy", "policy")
+    insert(services, job)
+    sql(fleet, "UPDATE procrastinate_jobs SET status = 'doing'")
+    claim(services, job)
+    with services.db.write() as tx:
+        tx.jobs.release(services.owner)
+    sweep(fleet, services)
+    assert rings(fleet) == [(job.id, "todo")]
+
+
 def test_only_the_job_that_is_rung_for_is_claimed(fleet: Fleet, services: Services) -> None:
     parent = new_job(services, "t", "clean", "parent")
     child = new_job(services, "t", "clean", "child", parent_id=parent.id)

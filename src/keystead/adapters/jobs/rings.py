@@ -75,12 +75,19 @@ FROM (
 """Rings for jobs that are due, or whose runner's lease ran out, and that no ring waits for."""
 DROP_STUCK: LiteralString = """
 DELETE FROM procrastinate_jobs AS ring
-USING procrastinate_events AS event
-WHERE ring.status = 'doing' AND ring.task_name = 'keystead:run' AND event.job_id = ring.id AND event.type = 'started'
-AND event.at < now() - make_interval(secs => %(seconds)s)
-AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = ring.args ->> 'job' AND jobs.state = 'running' AND jobs.lease_until > %(now)s)
+WHERE ring.status = 'doing' AND ring.task_name = 'keystead:run' AND (
+    EXISTS (SELECT 1 FROM jobs WHERE jobs.id = ring.args ->> 'job' AND jobs.state = 'running' AND jobs.lease_until = 0)
+    OR (
+        NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = ring.args ->> 'job' AND jobs.state = 'running' AND jobs.lease_until > %(now)s)
+        AND EXISTS (
+            SELECT 1 FROM procrastinate_events AS event
+            WHERE event.job_id = ring.id AND event.type = 'started' AND event.at < now() - make_interval(secs => %(seconds)s)
+        )
+    )
+)
 """
-"""Rings that a worker took and could not give back, because the database was away just then: nothing would ever end them."""
+"""Rings of a runner that is known to be dead, and rings that a living worker took and could not give back, because the database was away
+just then: nothing would ever end those. A dropped ring lets go of its lock."""
 
 
 def lock_of(job: Job) -> str | None:
