@@ -32,7 +32,7 @@ from keystead.ports.keystore import Compartment
 from keystead.services.jobs.runner import run_due
 from keystead.services.jobs.upkeep import schedule_upkeep
 from keystead.services.sign_in import for_the_log, sign_in
-from keystead.services.signing import VERIFIES_AFTER
+from keystead.services.signing import VERIFIES_AFTER, keep_up
 from keystead.services.tokens import issue
 from support.sign_in import ADMIN, ALICE, HERE, LOGIN, OPERATOR, Scene, code_of
 from support.tokens import Issuer, parts
@@ -261,6 +261,47 @@ def test_upkeep_replaces_a_key_after_its_time_and_forgets_it_when_its_tokens_hav
     assert [one.id for one in scene.home.client(OPERATOR).call("signing-key.list")] == [second]
     assert [entry.key_id for entry in services.keystore.entries(Compartment.SIGNING)] == [second]
     assert [one.object_id for one in scene.log("Update-SigningKey", "")] == [second, first]
+
+
+@pytest.mark.parametrize("step", ["signing: key store written", "signing: new key committed"])
+@pytest.mark.parametrize("by", ["command", "first use"])
+def test_a_crash_while_a_key_is_made_leaves_one_that_signs_and_nothing_for_ever(scene: Scene, step: str, by: str) -> None:
+    before = parts(scene.exchange(scene.alice_token))[0]["kid"] if by == "command" else ""
+
+    def crash(name: str) -> None:
+        if name == step:
+            raise RuntimeError(name)
+
+    process = scene.world.process("crashing", dev=False, checkpoint=crash)
+    request: Any = k.RotateSigningKey() if by == "command" else k.ExchangeToken(token=scene.alice_token)
+    with pytest.raises(RuntimeError):
+        process.client(OPERATOR).call("signing-key.rotate" if by == "command" else "token.exchange", request)
+    access = scene.exchange(scene.alice_token)
+    assert sign_in(scene.other.services, access, HERE).upn == ALICE
+    assert (parts(access)[0]["kid"] == before) is (by == "command" and step == "signing: key store written")
+    services = scene.home.services
+    for _ in range(3):  # the first look only marks
+        schedule_upkeep(services)
+        scene.clock.advance(DAY)
+        run_due(services)
+    held = {entry.key_id for entry in services.keystore.entries(Compartment.SIGNING)}
+    assert held == {one.id for one in scene.home.client(OPERATOR).call("signing-key.list")} == {parts(access)[0]["kid"]}
+
+
+def test_of_two_processes_that_replace_a_key_at_once_one_does(scene: Scene) -> None:
+    scene.exchange(scene.alice_token)
+    scene.clock.advance(30 * DAY)
+    met: list[str] = []
+
+    def meanwhile(name: str) -> None:
+        if name == "signing: key store written" and not met:
+            met.append(name)
+            keep_up(scene.other.services)
+
+    keep_up(scene.world.process("slower", dev=False, checkpoint=meanwhile).services)
+    keys = scene.home.client(OPERATOR).call("signing-key.list")
+    assert [one.signs for one in keys] == [True, False]
+    assert [entry.key_id for entry in scene.home.services.keystore.entries(Compartment.SIGNING)] == [keys[0].id]
 
 
 def test_the_private_half_is_nowhere_in_the_clear(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
