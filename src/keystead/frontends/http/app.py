@@ -64,6 +64,8 @@ PIECE = 256 * 1024
 """How much of a download is given to the connection at a time."""
 LINGER_BYTES, LINGER_SECONDS = 4 * 1024 * 1024, 2.0
 """What is still read, and thrown away, of a request that was answered before its end: else the answer could be lost with the connection."""
+RANDOM_BYTES = 1024
+"""For request ids, taken from the system at a time."""
 READY_TIMEOUT = 2.0
 """Seconds a store is given to answer /readyz."""
 
@@ -158,6 +160,7 @@ class HttpApp:
         self.active = 0
         self.body_timeout = parts.config.body_timeout / 1_000
         self._threads: tuple[Threads, Threads, Threads] | None = None
+        self._random = b""
         self._checking: dict[str, asyncio.Future[Any]] = {}
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
@@ -169,6 +172,13 @@ class HttpApp:
             await _Exchange(self, scope, receive, send).run()
         finally:
             self.active -= 1
+
+    def new_request_id(self) -> str:
+        """A fresh one; the system is asked for random bytes once for many, which costs as much as once for one. They are no secret."""
+        if len(self._random) < 16:
+            self._random = self.parts.random(RANDOM_BYTES)
+        taken, self._random = self._random[:16], self._random[16:]
+        return new_id(lambda _n: taken)
 
     def stop(self) -> None:
         """From now on /readyz says no; calls are still answered."""
@@ -251,7 +261,7 @@ class _Exchange:
         self.peer: str = client[0] if client else ""
         self.connection: Connection = scope["keystead.connection"]
         self.loop = asyncio.get_running_loop()
-        self.id = new_id(app.parts.random)
+        self.id = app.new_request_id()
         self.started = perf_counter()
         self.deadline = 0.0
         self.route_name = ""
