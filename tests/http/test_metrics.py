@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import sqlite3
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -32,7 +34,6 @@ from support.world import OPERATOR, World, run_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from keystead.ports.figures import Figures
     from keystead.services.context import Services
@@ -318,3 +319,16 @@ def test_looking_takes_a_few_steps_in_an_index(world: World) -> None:
         ):
             plans += [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert not [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan], plans
+
+
+def test_the_guide_names_every_figure_and_label(world: World) -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "watch.md").read_text()
+    found = Metrics(world.services, lambda _shown: NOBODY).page(_local()).body.decode()
+    families = [line.split(" ")[2] for line in found.splitlines() if line.startswith("# TYPE keystead_")]
+    assert len(families) > 15
+    rows = [line for line in guide.splitlines() if line.startswith("| `keystead_")]
+    assert sorted(row.split("`")[1] for row in rows) == sorted(families)
+    named = {label for row in rows for label in re.findall("`([a-z_]+)`", row.split("|")[3])}
+    assert named == LABELS - {"le"}
+    for name in re.findall(r"keystead_[a-z_]+", guide):
+        assert name.removesuffix("_bucket") in families, f"{name} is no figure"
