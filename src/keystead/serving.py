@@ -24,7 +24,7 @@ from keystead.api.openapi import openapi_document
 from keystead.api.wire import JSON
 from keystead.client.running import FILE, LOCK, SECRET, ServerFile
 from keystead.core.access.principal import NOBODY, Principal
-from keystead.core.errors import NotFound, Unauthenticated
+from keystead.core.errors import NotFound, Unauthenticated, Unavailable
 from keystead.frontends.http.answers import Document
 from keystead.frontends.http.app import Parts
 from keystead.frontends.http.credentials import is_loopback
@@ -226,8 +226,10 @@ def _checks(home: Home) -> dict[str, Callable[[], object]]:
             services.keystore.open(Compartment.PROVIDER, "ready", bytes(SECRET_BYTES), b"ready")
 
     def objects() -> None:
-        with contextlib.suppress(NotFound):
-            services.objects.get(services.objects.new_ref(services.random), 0, 1)
+        if silent := ", ".join(services.objects.check()):
+            raise Unavailable(
+                "object_store_unavailable", f"containers do not answer: {silent}", "check that they are up, and their credentials"
+            )
 
     return {"database": database, "key store": keystore, "objects": objects}
 

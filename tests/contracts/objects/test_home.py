@@ -7,16 +7,19 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from contracts.objects.remotes import REMOTE
 from keystead.adapters.objects import remote as adapter
 from keystead.cli.main import run
+from keystead.core.errors import Unavailable
+from keystead.serving import _checks
+from keystead.wiring import open_home
 from support.objects import Proxy, Store, flip_bytes, says
 from support.world import message
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from keystead.core.configuration import ContainerConfig
 
@@ -87,7 +90,13 @@ def test_a_home_keeps_its_objects_where_its_configuration_says(
         code, out, err = keystead(*read, who=alex)
         assert (code, out) == (5, "")
         assert err.startswith("error: object_store_unavailable: container c")
-        s3.always = azure.always = None
+        azure.always = None
+        opened = open_home(home, {})
+        with pytest.raises(Unavailable, match="containers do not answer: c0"):
+            _checks(opened)["objects"]()
+        s3.always = None
+        _checks(opened)["objects"]()
+        opened.close()
         failed = keystead.json("audit", "search", "--operations", "MailItemsAccessed", who="admin@contoso.example")
         assert [record["result_status"] for record in failed].count("Failed") == 1
 
