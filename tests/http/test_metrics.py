@@ -108,11 +108,13 @@ def test_calls_are_counted_by_route_and_status(world: World, at_once: None) -> N
         for bearer, status in ((OPERATOR.upn, 200), (OPERATOR.upn, 200), (mailbox.upn, 403), ("", 401), ("wrong", 401)):
             assert ask("/v1/tenants", bearer).status_code == status
         assert ask("/no/such/path").status_code == 404
+        assert ask("/healthz", "x" * 40_000).status_code == 431
         after = page(url)
     assert after("http_requests_total", route="tenant.list", status="200") == 2
     assert after("http_requests_total", route="tenant.list", status="403") == 1
     assert after("http_requests_total", route="tenant.list", status="401") == 2
     assert after("http_requests_total", route="none", status="404") == 1
+    assert after("http_requests_total", route="none", status="431") == 1, "refused before anybody knows what it asks for"
     assert after("http_requests_total", route="mailbox.read", status="200") == 1
     assert after("http_sent_bytes_total", route="mailbox.read") == len(read.content)
     assert after("http_request_duration_seconds_count", route="tenant.list") == 5

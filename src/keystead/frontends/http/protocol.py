@@ -16,14 +16,14 @@ from keystead.api.wire import REQUEST_ID
 from keystead.core.errors import InvalidRequest, Unavailable
 from keystead.core.ids import new_id
 from keystead.frontends.http.answers import Answer, error_answer
+from keystead.frontends.http.app import Seen
 
 if TYPE_CHECKING:
     import asyncio
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from keystead.core.configuration import ServerConfig
-    from keystead.core.ids import RandomBytes
+    from keystead.frontends.http.app import Parts
 
 LARGEST_HEAD = 32 * 1024
 """Bytes of the request line and all headers."""
@@ -37,10 +37,11 @@ OVER_LIMIT = 100
 class KeysteadProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, limits: ServerConfig, random: RandomBytes, **named: Any) -> None:  # noqa: ANN401 - uvicorn gives them
+    def __init__(self, parts: Parts, **named: Any) -> None:  # noqa: ANN401 - uvicorn gives them
         super().__init__(**named)
-        self.limits = limits
-        self.random = random
+        self.limits = parts.config
+        self.random = parts.random
+        self.observers = parts.observers
         self.lost = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
@@ -194,24 +195,33 @@ class KeysteadProtocol(HttpToolsProtocol):
         if not self._idle():
             self.abort()
             return
+        request_id = new_id(self.random)
+        self._tell(request_id, answer)
         lines = [STATUS_LINE[answer.status]]
-        for name, value in (*answer.headers, (REQUEST_ID.lower().encode(), new_id(self.random).encode()), (b"connection", b"close")):
+        for name, value in (*answer.headers, (REQUEST_ID.lower().encode(), request_id.encode()), (b"connection", b"close")):
             lines += [name, b": ", value, b"\r\n"]
         self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
         self.transport.close()
+
+    def _tell(self, request_id: str, answer: Answer) -> None:
+        """Whoever looks at calls sees this one too, without a route: nobody has read what it asks for."""
+        peer = self.client[0] if self.client else ""
+        for observer in self.observers:
+            observer.began()
+            observer.ended(Seen(request_id, "", "", "", "", answer.status, answer.code, 0.0, 0, answer.size, peer))
 
 
 def _too_large(what: str) -> Answer:
     return error_answer(InvalidRequest("headers_too_large", what, "send less in the headers"))
 
 
-def protocol_of(limits: ServerConfig, random: RandomBytes) -> type[KeysteadProtocol]:
-    """The protocol with the limits of a server; uvicorn makes one of it for each connection."""
+def protocol_of(parts: Parts) -> type[KeysteadProtocol]:
+    """The protocol with the limits of a server, and those who look at its calls; uvicorn makes one of it for each connection."""
 
     class LimitedProtocol(KeysteadProtocol):
         """With these limits."""
 
         def __init__(self, **named: Any) -> None:  # noqa: ANN401 - uvicorn gives them
-            super().__init__(limits, random, **named)
+            super().__init__(parts, **named)
 
     return LimitedProtocol

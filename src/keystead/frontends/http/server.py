@@ -79,7 +79,7 @@ def make_server(parts: Parts) -> Server:
     context = tls_context(limits)
     config = uvicorn.Config(
         app,
-        http=protocol_of(limits, parts.random),
+        http=protocol_of(parts),
         interface="asgi3",
         lifespan="off",
         ws="none",
