@@ -77,6 +77,7 @@ def keys_named(world: World) -> dict[Compartment, set[str]]:
         Compartment.SHRED: {shred for _id, _workload, shred, _availability in rows},
         Compartment.AVAILABILITY_MAIL: {availability for *_rest, availability in rows if availability},
         Compartment.PROVIDER: {policy for policy, workload, *_rest in rows if workload == "provider"},
+        Compartment.SIGNING: {str(key) for (key,) in world.sql("SELECT id FROM signing_keys")},
     }
 
 

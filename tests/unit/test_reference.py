@@ -45,7 +45,7 @@ def test_a_page_that_was_changed_by_hand_is_found_and_mended(reference: Any, tmp
 
 
 def test_a_page_without_room_for_a_table_is_an_error(reference: Any) -> None:
-    with pytest.raises(ValueError, match="no place for settings"):
+    with pytest.raises(ValueError, match="no place for configuration, settings"):
         reference.made("settings.md", "# Settings\n")
 
 

@@ -100,11 +100,11 @@ class Archive:
                 "archive_not_found", f"{self.path} holds no finished archive", "run the export to its end, or name another folder"
             )
         if file.stat().st_size > MAX_MANIFEST:
-            raise _damaged("manifest.json")
+            raise _not_as_written("manifest.json")
         try:
             found = msgspec.json.decode(file.read_bytes(), type=Manifest)
         except msgspec.DecodeError as error:
-            raise _damaged("manifest.json") from error
+            raise _not_as_written("manifest.json") from error
         if found.format != FORMAT:
             raise PreconditionFailed(
                 "archive_version",
@@ -127,11 +127,11 @@ class Archive:
         """
         file = self.path / "frames" / family / table / f"{number:06}"
         if not file.is_file() or file.stat().st_size > MAX_FRAME:
-            raise _damaged(f"{family}/{table}/{number:06}")
+            raise _not_as_written(f"{family}/{table}/{number:06}")
         with translated(file.name):
             data = file.read_bytes()
         if hashlib.sha256(data).hexdigest() != wanted:
-            raise _damaged(f"{family}/{table}/{number:06}")
+            raise _not_as_written(f"{family}/{table}/{number:06}")
         return data
 
     def write_list(self, objects: list[ListedObject]) -> str:
@@ -148,15 +148,15 @@ class Archive:
         """
         file = self.path / "objects.list"
         if not file.is_file():
-            raise _damaged("objects.list")
+            raise _not_as_written("objects.list")
         with file.open("rb") as lines:
             if hashlib.file_digest(lines, "sha256").hexdigest() != wanted:
-                raise _damaged("objects.list")
+                raise _not_as_written("objects.list")
             lines.seek(0)
             for line in lines:
                 match = _LINE.fullmatch(line.decode("ascii", "replace").rstrip("\n"))
                 if match is None:
-                    raise _damaged("objects.list")
+                    raise _not_as_written("objects.list")
                 references.parts(match[1])
                 yield ListedObject(match[1], int(match[2]), match[3])
 
@@ -180,12 +180,12 @@ class Archive:
         for name, digest in wanted.items():
             file = self.path / "seals" / name
             if not SEAL.fullmatch(name) or not file.is_file():
-                raise _damaged(f"seals/{name}")
+                raise _not_as_written(f"seals/{name}")
             data = file.read_bytes()
             if hashlib.sha256(data).hexdigest() != digest:
-                raise _damaged(f"seals/{name}")
+                raise _not_as_written(f"seals/{name}")
             yield name, data
 
 
-def _damaged(what: str) -> IntegrityFailure:
+def _not_as_written(what: str) -> IntegrityFailure:
     return IntegrityFailure("archive_damaged", f"{what} of the archive is not what was written", "export again, or use another copy")
