@@ -331,6 +331,10 @@ class MailboxRows(Protocol):
         """Newest first, those after the item of that id."""
         ...
 
+    def older_items(self, mailbox_id: str, than: tuple[int, str] | None, limit: int) -> list[Item]:
+        """Newest first, those older than a time and id, whether or not there is such an item; all for None."""
+        ...
+
     def items_below(self, mailbox_id: str, version: int, limit: int) -> list[Item]:
         """Items still under an older key, in the order they lie in the object store."""
         ...
@@ -350,6 +354,10 @@ class MailboxRows(Protocol):
     def retire_objects_below(self, mailbox_id: str, version: int, due: int) -> int: ...
 
     def retire_object_if_empty(self, ref: str, due: int) -> None: ...
+
+    def mark_emptied(self, refs: Sequence[str]) -> None:
+        """Note of those of the objects that no item lies in any more, so that a move passes them over."""
+        ...
 
     def objects_due(self, now: int, limit: int) -> list[str]:
         """Objects of any tenant whose time has come."""

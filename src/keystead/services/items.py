@@ -72,6 +72,9 @@ MAX_BATCH = 5_000
 MAX_ORDINAL = 2**32 - 1
 ATTEMPTS = 5
 
+SEARCH_PAGE = 1_000
+"""Items whose rows a search holds at a time."""
+
 SEARCHERS = frozenset({Role.GLOBAL_ADMIN, Role.COMPLIANCE_ADMIN})
 
 
@@ -628,13 +631,28 @@ def _require_searcher(call: Call) -> None:
 
 
 def _search_mailbox(services: Services, call: Call, mailbox: Mailbox, text: str, limit: int) -> list[Hit]:
+    """The newest hits of one mailbox, which is read a page at a time: it may hold a million items, and may be moved meanwhile."""
     hits: list[Hit] = []
-    with services.db.read() as tx:
-        wrapped = tx.mailboxes.keys(mailbox.id)
-        found = tx.mailboxes.items_below(mailbox.id, 2**31, 2**31)
+    than: tuple[int, str] | None = None
+    while True:
+        with services.db.read() as tx:
+            wrapped = tx.mailboxes.keys(mailbox.id)
+            page = tx.mailboxes.older_items(mailbox.id, than, SEARCH_PAGE)
+        if not page:
+            return hits
+        than = page[-1].received, page[-1].id
+        hits += _search_page(services, call, mailbox, page, wrapped, text, limit - len(hits))
+        if len(hits) >= limit:
+            return hits
+
+
+def _search_page(
+    services: Services, call: Call, mailbox: Mailbox, page: Sequence[Item], wrapped: Sequence[MailboxKey], text: str, limit: int
+) -> list[Hit]:
+    hits: list[Hit] = []
     opened = services.keyring.open(mailbox.policy_id, Operation.SYSTEM, request_id=call.request_id)
     keys = _all_keys(opened, mailbox, wrapped)
-    for item in found:
+    for item in page:
         checked = services.keyring.recheck(opened, Operation.SYSTEM, request_id=call.request_id)
         if checked is not opened:  # a search takes long: what was opened at its start may have to be asked for again (design section 5)
             opened, keys = checked, _all_keys(checked, mailbox, wrapped)

@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, select
 
-from keystead.adapters.sql.keystead_schema import audit_records, jobs, mailboxes, policies, tenants
+from keystead.adapters.sql.keystead_schema import audit_records, items, jobs, mailboxes, objects, policies, tenants
 from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.core.ids import new_id
-from keystead.ports.tx import AuditQuery
+from keystead.ports.tx import AuditQuery, MovedItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -233,3 +233,66 @@ def _add_mailboxes(counted: Counted, count: int) -> None:
     ]
     with counted.engine.begin() as connection:
         connection.execute(insert(mailboxes), rows)
+
+
+def test_a_slice_of_a_move_does_not_look_at_the_whole_mailbox(counted: Counted) -> None:
+    """R-088: the next items of a move, at its beginning and after most objects were emptied."""
+    box = _box_with_objects(counted, FEW)
+    beginning = counted.steps(lambda tx: tx.mailboxes.items_below(box, 2, 20))
+    large = _box_with_objects(counted, MANY)
+    assert counted.steps(lambda tx: tx.mailboxes.items_below(large, 2, 20)) < MORE * beginning
+    with counted.db.write() as tx:
+        for start in range(0, MANY - 40, 20):
+            moved = tx.mailboxes.items_below(large, 2, 20)
+            assert len(moved) == 20, start
+            places = [MovedItem(one.id, 2, os.urandom(32), b"", f"new/{one.id}", 0, 1) for one in moved]
+            assert tx.mailboxes.move_items(large, places, below=2) == 20
+            tx.mailboxes.mark_emptied([one.object_ref for one in moved])
+    assert counted.steps(lambda tx: tx.mailboxes.items_below(large, 2, 20)) < MORE * beginning
+    with counted.db.write() as tx:
+        assert len(tx.mailboxes.items_below(large, 2, 100)) == 40
+        assert tx.mailboxes.retire_objects_below(large, 2, 500) == MANY
+
+
+def test_an_item_whose_object_is_not_listed_is_still_moved(counted: Counted) -> None:
+    box = _box_with_objects(counted, 3)
+    with counted.engine.begin() as connection:
+        connection.execute(delete(objects))
+    with counted.db.read() as tx:
+        assert len(tx.mailboxes.items_below(box, 2, 10)) == 3
+
+
+def _box_with_objects(counted: Counted, count: int) -> str:
+    """A mailbox whose items have an object each."""
+    _add_mailboxes(counted, 1)
+    with counted.engine.begin() as connection:
+        box: str = (
+            connection.execute(select(mailboxes.c.id).order_by(mailboxes.c.id).where(~mailboxes.c.id.in_(select(objects.c.mailbox_id))))
+            .scalars()
+            .first()
+            or ""
+        )
+        refs = [f"c0/{new_id(os.urandom)}" for _ in range(count)]
+        connection.execute(
+            insert(objects),
+            [{"ref": ref, "mailbox_id": box, "key_version": 1, "size": 1, "items": 1, "large": False, "due": None} for ref in refs],
+        )
+        row = {
+            "mailbox_id": box,
+            "folder_id": "",
+            "kind": "message",
+            "size": 1,
+            "key_version": 1,
+            "summary": b"",
+            "offset": 0,
+            "length": 1,
+            "parts": 1,
+        }
+        connection.execute(
+            insert(items),
+            [
+                {**row, "id": new_id(os.urandom), "received": n, "content_hash": os.urandom(32), "object_ref": ref}
+                for n, ref in enumerate(refs)
+            ],
+        )
+    return box

@@ -232,6 +232,9 @@ items = Table(
     Index(None, "mailbox_id", "received", "id"),
 )
 
+FILLED = text("items > 0")
+"""Objects that items lie in, like `UNMOVED`; a move sets those to none that it has emptied."""
+
 objects = Table(
     "objects",
     METADATA,
@@ -243,6 +246,8 @@ objects = Table(
     Column("large", Boolean, nullable=False),
     Column("due", BigInteger, index=True),
     Index(None, "mailbox_id", "key_version"),
+    # For moves: the next object whose items lie under an older key.
+    Index("ix_objects_filled", "mailbox_id", "key_version", "ref", sqlite_where=FILLED, postgresql_where=FILLED),
 )
 
 TROUBLED = text("error <> ''")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, insert, literal, null, or_, select, update
+from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, insert, literal, null, or_, select, text, update
 
 from keystead.adapters.sql.keystead_schema import UNMOVED, folders, items, mailbox_delegates, mailbox_keys, mailboxes, objects
 from keystead.adapters.sql.rows import Lookup, Many, chunks, conflict
@@ -315,24 +315,39 @@ class SqlMailboxRows:
         return ItemPlace(_mailbox(row[:split]), _item(row[split:-1]), row[-1])
 
     def items(self, mailbox_id: str, *, after: str, limit: int) -> list[Item]:
-        query = (
-            select(*_ITEM_COLUMNS).where(items.c.mailbox_id == mailbox_id).order_by(items.c.received.desc(), items.c.id.desc()).limit(limit)
-        )
-        if after:
-            last = self._connection.execute(select(items.c.received).where(items.c.mailbox_id == mailbox_id, items.c.id == after)).scalar()
-            if last is None:
-                return []
-            query = query.where(or_(items.c.received < last, and_(items.c.received == last, items.c.id < after)))
+        if not after:
+            return self.older_items(mailbox_id, None, limit)
+        last = self._connection.execute(select(items.c.received).where(items.c.mailbox_id == mailbox_id, items.c.id == after)).scalar()
+        return [] if last is None else self.older_items(mailbox_id, (last, after), limit)
+
+    def older_items(self, mailbox_id: str, than: tuple[int, str] | None, limit: int) -> list[Item]:
+        query = select(*_ITEM_COLUMNS).where(items.c.mailbox_id == mailbox_id)
+        if than is not None:
+            received, item_id = than
+            query = query.where(items.c.received <= received, or_(items.c.received < received, items.c.id < item_id))
+        query = query.order_by(items.c.received.desc(), items.c.id.desc()).limit(limit)
         return [_item(row) for row in self._connection.execute(query)]
 
     def items_below(self, mailbox_id: str, version: int, limit: int) -> list[Item]:
-        query = (
+        # Object by object, so that a slice costs what it takes, however many items the mailbox has. Their mailbox goes through a function:
+        # they are found by their object, not by an index of all that the mailbox holds.
+        by_object = (
             select(*_ITEM_COLUMNS)
-            .where(items.c.mailbox_id == mailbox_id, items.c.key_version < literal(version, BigInteger))
-            .order_by(items.c.object_ref, items.c.offset)
+            .join_from(objects, items, and_(items.c.object_ref == objects.c.ref, func.coalesce(items.c.mailbox_id, "") == mailbox_id))
+            .where(
+                objects.c.mailbox_id == mailbox_id,
+                text("objects.items > 0"),
+                objects.c.key_version < version,
+                items.c.key_version < version,
+            )
+            .order_by(objects.c.key_version, objects.c.ref, items.c.offset)
             .limit(limit)
         )
-        return [_item(row) for row in self._connection.execute(query)]
+        found = self._connection.execute(by_object).all()
+        if not found:  # the last look; and an item whose object's row is gone is still found
+            every = select(*_ITEM_COLUMNS).where(items.c.mailbox_id == mailbox_id, items.c.key_version < version)
+            found = self._connection.execute(every.order_by(items.c.object_ref, items.c.offset).limit(limit)).all()
+        return [_item(row) for row in found]
 
     def count_below(self, mailbox_id: str, version: int) -> tuple[int, int]:
         query = select(func.count(), func.coalesce(func.sum(items.c.size), 0)).where(
@@ -390,6 +405,11 @@ class SqlMailboxRows:
         used = select(items.c.id).where(items.c.object_ref == ref).limit(1)
         if self._connection.execute(used).first() is None:
             self._connection.execute(update(objects).where(objects.c.ref == ref, objects.c.due.is_(None)).values(due=due))
+
+    def mark_emptied(self, refs: Sequence[str]) -> None:
+        used = select(items.c.id).where(items.c.object_ref == objects.c.ref).exists()
+        for part in chunks(refs):
+            self._connection.execute(update(objects).where(objects.c.ref.in_(part), ~used).values(items=0))
 
     def objects_due(self, now: int, limit: int) -> list[str]:
         return list(self._connection.execute(select(objects.c.ref).where(objects.c.due <= now).limit(limit)).scalars())

@@ -222,6 +222,7 @@ def move_mailbox(services: Services, job: Job) -> Job:
         if count < len(moved):
             for stored in objects:  # all that lies in it was deleted meanwhile
                 tx.mailboxes.retire_object_if_empty(stored.ref, services.clock.now())
+        tx.mailboxes.mark_emptied(sorted({item.object_ref for item in items}))
         tx.mailboxes.set_move(replace(mailbox, moved_items=mailbox.moved_items + count, move_state=MoveState.MOVING))
         return save(services, tx, job, done=job.done + sum(item.size for item in items), total=max(job.total, job.done))
 
