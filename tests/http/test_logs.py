@@ -164,6 +164,8 @@ def _send_rubbish(url: str, token: str) -> None:
     body = json.dumps({"name": MARKS["field"], MARKS["field"]: MARKS["body"]}).encode()
     httpx.post(f"{url}/v1/tenants", headers=signed | {"content-type": "application/json"}, content=body)
     httpx.post(f"{url}/v1/tenants", headers=signed | {"content-type": MARKS["media"]}, content=body)
+    httpx.post(f"{url}/v1/tenants/{MARKS['path']}/users", headers=signed | {"content-type": "application/json"}, content=b"{")
+    httpx.get(f"{url}/v1/tenants/{MARKS['path']}/jobs?{MARKS['query']}=1", headers=signed)
     httpx.post(f"{url}/v1/claim", json={"claim_token": MARKS["token"], "upn": f"{MARKS['field']}@contoso.example"})
     httpx.request(MARKS["header"].upper().replace("-", ""), f"{url}/v1/tenants")
 

@@ -271,6 +271,7 @@ class _Exchange:
         self.sending = False
         self.credentials = Credentials()
         self.tenant = ""
+        self.dispatched = False
         self.principal = NOBODY
 
     async def run(self) -> None:
@@ -310,7 +311,7 @@ class _Exchange:
         """The tenant for the log: nothing that a caller has only made up."""
         if not self.principal.roles or code == "tenant_not_found":
             return ""
-        return self.tenant or self.principal.tenant_id or ""
+        return (self.tenant if self.dispatched else "") or self.principal.tenant_id or ""
 
     async def _guarded(self) -> Answer:
         try:
@@ -490,6 +491,7 @@ class _Exchange:
                 self.principal = self.app.parts.authenticate(self.credentials)
             in_body = takes_body(route) and upload is None
             request = from_body(route, path, body) if in_body else from_query(route, path, self.query)
+            self.dispatched = True  # the first thing it does is to find the tenant
             result = self.app.parts.dispatcher.run(
                 route,
                 request,
