@@ -121,5 +121,5 @@ class Services:
     tally: Tally = field(default_factory=Tally)
     issuers: Issuers = field(default_factory=NoIssuers)
     sign_in: SignInState = field(default_factory=SignInState)
-    upkeep: Callable[[], None] = field(default=_no_upkeep)
+    upkeep: Callable[[], object] = field(default=_no_upkeep)
     checkpoint: Callable[[str], None] = field(default=_no_checkpoint)
