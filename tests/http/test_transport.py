@@ -93,7 +93,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "tenant.create": {"name": "Fabrikam two", "domain": "fabrikam-two.example", "geo": ["EUR", "NAM"]},
     "subscription.create": {"name": "another-s", "kind": "trial"},
     "subscription.protect": {"name": "contoso-s1"},
-    "subscription.cancel": {"name": "another-s"},
+    "subscription.cancel": {"name": "leaving-s"},
     "vault.create": {"name": "anothervault"},
     "vault.log": {"limit": 3, "after": 1},
     "vault.access.grant": {"upn": "alice@contoso.example", "permissions": ["get", "list"]},
@@ -107,8 +107,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "key.update": {"tags": {"changed": "yes"}, "expires": "2027-06-01T00:00:00Z"},
     "key.restore": {"vault": "contosov3"},
     "key.purge": {"vault": "contosofree", "name": "gone"},
-    "key.delete": {"name": "another"},
-    "key.recover": {"name": "another"},
+    "key.delete": {"vault": "contosofree", "name": "leaving"},
+    "key.recover": {"vault": "contosofree", "name": "back"},
     "policy.create": {"name": "Another", "description": "zwei / drei & vier = sieben"},
     "policy.validate": {"name": "Another"},
     "policy.set": {"description": "changed"},
@@ -121,7 +121,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mailbox.import-item": {"folder": "Große/Sachen & mehr?#", "ics": False, "malformed": "because of & = ?"},
     "mailbox.delete": {"upn": "bob@contoso.example"},
     "user.add": {"upn": "new@contoso.example", "roles": ["audit-reader", "user"]},
-    "user.remove": {"upn": "new@contoso.example"},
+    "user.remove": {"upn": "leaving@contoso.example"},
     "audit.search": {"operations": ["MailItemsAccessed", "New-Mailbox"], "start": "2026-05-27T00:00:00Z", "users": ["admin@contoso.example"], "limit": 7},
     "job.cancel": {"job": Named("waiting")},
     "provider-token.revoke": {"id": Named("provider-id")},
@@ -160,8 +160,12 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         ("contosogone", "loose"),
     ):
         contoso.make_vault(vault, subscription, "westeurope")
-    contoso.make_key("contosofree", "gone")
-    contoso.admin.call("key.delete", v.KeyNamed(vault="contosofree", name="gone"))
+    for key in ("gone", "back", "leaving"):
+        contoso.make_key("contosofree", key)
+    for key in ("gone", "back"):
+        contoso.admin.call("key.delete", v.KeyNamed(vault="contosofree", name=key))
+    contoso.admin.call("subscription.create", v.SubscriptionCreate(name="leaving-s"))
+    contoso.person("leaving", "user")
     for vault in ("contosov4", "contosogone"):
         contoso.admin.call("vault.delete", v.VaultNamed(vault=vault))
     program = contoso.admin.call("token.create", CreateToken(name="program", scopes=["mailbox.*"]))
