@@ -67,7 +67,7 @@ CHARTS = (
         "Memory of a process",
         "mailboxes and records in the database",
         "megabytes",
-        {"assign-memory": "while it assigns all of them", "serve-memory": "of a server"},
+        {"serve-memory": "a server", "assign-memory": "an assignment of all, beyond that"},
     ),
     Chart(
         "start",

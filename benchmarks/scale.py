@@ -50,7 +50,7 @@ class Curve:
 
 CURVES = (
     Curve("assign", "assignment of all mailboxes: every key re-wrapped, a move begun for each", "s"),
-    Curve("assign-memory", "peak memory of the process that does it", "MB"),
+    Curve("assign-memory", "memory it takes beyond what the process held before", "MB"),
     Curve("roll", "refresh of the policy they lie under, beyond the vaults' answers", "ms"),
     Curve("list", "first page of the list of mailboxes", "ms"),
     Curve("statistics", "statistics of one mailbox", "ms"),
@@ -101,8 +101,9 @@ def _grown(home: Home, path: Path, sizes: Sequence[int], plan: Plan) -> Curves:
         for _ in range(1 if size >= SIZES[-1] else 2):
             rows.clear(home, "jobs")
             reset_peak()
+            before = peak_megabytes()
             curves.add("assign", size, size / rewrap(home, assigned, size))
-            curves.add("assign-memory", size, peak_megabytes())
+            curves.add("assign-memory", size, max(1.0, peak_megabytes() - before))
             assigned += 1
         _jobs(curves, home, size, plan.runs)
         _serve(curves, path, size, plan)

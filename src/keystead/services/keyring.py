@@ -49,7 +49,7 @@ from keystead.services.context import Basics
 from keystead.services.tally import Counted, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from keystead.core.ids import RandomBytes
     from keystead.core.settings import Settings
@@ -60,8 +60,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("keystead.keyring")
 
-MAX_CHILDREN = 20_000
-"""Mailbox keys kept under one open policy; the least recently used go first."""
+MAX_CHILDREN, LEAST_CHILDREN = 20_000, 10
+"""Mailbox keys a process keeps, 2.7 KB each: shared out evenly among the policies it has open, each of which keeps a few in any case. The
+least recently used go first."""
 
 AVAILABILITY = "availability:"
 PROVIDER = "provider:"
@@ -80,9 +81,20 @@ class OpenPolicy:
         single: opened for one system operation after a denial; never cached, never for a user.
     """
 
-    __slots__ = ("_children", "_keys", "_lock", "asked_at", "generation", "opened_at", "opened_by", "policy", "single")
+    __slots__ = ("_children", "_keys", "_lock", "_room", "asked_at", "generation", "opened_at", "opened_by", "policy", "single")
 
-    def __init__(self, policy: Policy, keys: PolicyKeys, opened_by: CopyRole, opened_at: int, generation: int, *, single: bool) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        keys: PolicyKeys,
+        opened_by: CopyRole,
+        opened_at: int,
+        generation: int,
+        room: Callable[[], int],
+        *,
+        single: bool,
+    ) -> None:
+        """`room`: how many opened mailbox keys may be kept at this moment."""
         self.policy = policy
         self.opened_by = opened_by
         self.opened_at = opened_at
@@ -92,6 +104,7 @@ class OpenPolicy:
         self._keys = keys
         self._children: OrderedDict[tuple[str, int], MailboxKeys] = OrderedDict()
         self._lock = threading.Lock()
+        self._room = room
 
     @property
     def keys(self) -> PolicyKeys:
@@ -122,7 +135,7 @@ class OpenPolicy:
         opened = expand_mailbox_key(key)
         with self._lock:
             self._children[name] = opened
-            if len(self._children) > MAX_CHILDREN:
+            while len(self._children) > self._room():
                 self._children.popitem(last=False)
         return opened
 
@@ -191,6 +204,10 @@ class Keyring:
         """Forget every key and stop asking."""
         self._open.clear()
         self._pool.shutdown(wait=True)
+
+    def _room(self) -> int:
+        """How many mailbox keys one policy may keep opened now."""
+        return max(LEAST_CHILDREN, MAX_CHILDREN // max(1, len(self._open)))
 
     # -- opening ------------------------------------------------------------------------------------------------------------------
 
@@ -330,7 +347,7 @@ class Keyring:
             state = self._write_pair(policy, answers, seen, asked_at)
         if success is not None and success.key is not None:
             # The generation of before the asking: where a denial was written meanwhile, this entry is evicted before its next use.
-            opened = OpenPolicy(policy, expand_policy_key(success.key), success.role, asked_at, seen.generation, single=False)
+            opened = OpenPolicy(policy, expand_policy_key(success.key), success.role, asked_at, seen.generation, self._room, single=False)
             self._open[policy.id] = opened
             self._mend_rotten(policy, copies, answers, success.key)
             return opened
@@ -387,7 +404,7 @@ class Keyring:
                 "",
             ) from error
         opened_at = self._clock.now() if single else state.probed_at  # what users may share ends with the pair that allows it
-        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.AVAILABILITY, opened_at, state.generation, single=single)
+        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.AVAILABILITY, opened_at, state.generation, self._room, single=single)
         if not single:
             self._open[policy.id] = opened
         return opened
@@ -395,7 +412,7 @@ class Keyring:
     def _open_provider(self, policy: Policy, copies: dict[CopyRole, PolicyCopy]) -> OpenPolicy:
         """The provider's default policy: its key is wrapped by the provider's root key alone (R-252)."""
         key = self._unwrap_stored(policy, copies[CopyRole.PROVIDER], Compartment.PROVIDER, policy.id)
-        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.PROVIDER, self._clock.now(), 0, single=False)
+        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.PROVIDER, self._clock.now(), 0, self._room, single=False)
         self._open[policy.id] = opened
         return opened
 
