@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from keystead.core.ids import RandomBytes
 
 
+NOWHERE = "nowhere"
+"""In place of the id of a tenant that is not there; no id looks like it."""
+
+
 class Directory(Protocol):
     """What the dispatcher asks of the service before a handler runs."""
 
@@ -86,9 +90,8 @@ class Dispatcher:
         Raises:
             KeysteadError: everything that can go wrong on purpose.
         """
-        call = Call(principal, self._tenant_of(route, principal, tenant), route.name, request_id or new_id(self._random), client_ip)
+        call = self._admitted(route, principal, tenant, client_ip, request_id)
         try:
-            allow(principal, route.name, call.tenant_id)
             checked = _checked(route, request)
             handler = self._handler(route)
             side = self._sides[route.side]
@@ -104,12 +107,26 @@ class Dispatcher:
         Raises:
             KeysteadError: as `run` would; refusals are recorded.
         """
-        call = Call(principal, self._tenant_of(route, principal, tenant), route.name, request_id or new_id(self._random), client_ip)
-        try:
-            allow(principal, route.name, call.tenant_id)
-        except (Refused, Unauthenticated) as error:
-            self._directory.refused(call, error)
-            raise
+        self._admitted(route, principal, tenant, client_ip, request_id)
+
+    def _admitted(self, route: Route, principal: Principal, reference: str, client_ip: str, request_id: str) -> Call:
+        """The call, by somebody who may make it.
+
+        To all but the provider's people a tenant that is not there answers like one that is: refused, and recorded, which takes as long;
+        in the installation's log, for their own would tell them.
+        """
+        tenant_id = self._tenant_of(route, principal, reference)
+        nowhere = tenant_id == NOWHERE
+        call = Call(principal, "" if nowhere else tenant_id, route.name, request_id or new_id(self._random), client_ip)
+        if not (nowhere and principal.is_provider):
+            try:
+                allow(principal, route.name, tenant_id)
+            except (Refused, Unauthenticated) as error:
+                self._directory.refused(call, error)
+                raise
+        if nowhere:
+            raise NotFound("tenant_not_found", f"there is no tenant {reference}", "keystead tenant list shows them to the operator")
+        return call
 
     def _tenant_of(self, route: Route, principal: Principal, reference: str) -> str:
         if route.scope is not Scope.TENANT:
@@ -118,12 +135,7 @@ class Dispatcher:
             if principal.tenant_id is None:
                 raise InvalidRequest("tenant_missing", f"{route.name} is about one tenant, and none is named", "add --tenant NAME")
             return principal.tenant_id
-        found = self._directory.tenant_id(reference)
-        if found is None:
-            if not principal.roles:
-                allow(principal, route.name, "")  # to nobody the answer is the same as for a tenant that is there
-            raise NotFound("tenant_not_found", f"there is no tenant {reference}", "keystead tenant list shows them to the operator")
-        return found
+        return self._directory.tenant_id(reference) or NOWHERE
 
     def _handler(self, route: Route) -> Callable[..., Any]:
         found = self._handlers.get(route.name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from keystead.core.access.principal import Role
 from keystead.core.access.throttle import group_of
-from keystead.core.audit.record import OPERATIONS, SIGN_IN_FAILED, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
+from keystead.core.audit.record import CALLS_REFUSED, OPERATIONS, SIGN_IN_FAILED, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
 from keystead.core.errors import KeysteadError, Unauthenticated, Unavailable
 from keystead.core.ids import new_id
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keystead.core.access.principal import Principal
     from keystead.ports.tx import Tx
     from keystead.services.context import Means, Services
+    from keystead.services.refusals import Counted
     from keystead.services.sign_in_state import Report
 
 _ADMIN_ROLES = frozenset(Role) - {Role.USER, Role.LOCKBOX_APPROVER}
@@ -153,6 +154,36 @@ def record_failures(services: Services, reports: Sequence[Report]) -> None:
             )
 
 
+def record_counted(services: Services, reports: Sequence[Counted]) -> None:
+    """Append records of calls that were refused too often to have one each: one for each caller and log, with how many there were."""
+    if not reports:
+        return
+    with services.db.write() as tx:
+        for report in reports:
+            count = sum(number for _kind, number in report.kinds)
+            parameters = (("Count", str(count)), ("Calls", ",".join(f"{kind}={number}" for kind, number in report.kinds)))
+            _append(
+                tx,
+                AuditRecord(
+                    id=new_id(services.random),
+                    creation_time=services.clock.now(),
+                    record_type=RecordType.EXCHANGE_ADMIN,
+                    operation=CALLS_REFUSED,
+                    organization_id=report.tenant_id,
+                    user_type=UserType.DATA_CENTER if report.external else UserType.REGULAR,
+                    user_key=report.upn,
+                    user_id=report.upn,
+                    workload="Exchange",
+                    result_status="Failed",
+                    object_id=report.tenant_id,
+                    client_ip=report.address,
+                    external_access=report.external,
+                    request_id="",
+                    parameters=parameters,
+                ),
+            )
+
+
 class LogAndDirectory:
     """What the dispatcher asks before and after a use case: implements `api.dispatch.Directory`."""
 
@@ -161,24 +192,35 @@ class LogAndDirectory:
         self._known: dict[str, str] = {}
 
     def tenant_id(self, reference: str) -> str | None:
-        """The tenant of a name, domain or id. None of these ever changes, so what was found once is remembered."""
+        """The tenant of a name, domain or id.
+
+        None of these ever changes, so what was found once is remembered; in one spelling, for a domain has more than there is memory.
+        """
         known = self._known.get(reference)
         if known is None:
             with self._services.db.read() as tx:
                 tenant = tx.tenants.find(reference)
             if tenant is None:
                 return None
-            known = self._known[reference] = tenant.id
+            known = tenant.id
+            if reference in {tenant.id, tenant.name, tenant.domain}:
+                self._known[reference] = known
         return known
 
     def refused(self, call: Call, error: KeysteadError) -> None:
         """Record a refusal or an integrity failure, in the log of the tenant the call was about.
 
-        Who comes over the network and is nobody is counted instead: anybody could fill the log otherwise.
+        Who comes over the network and is nobody is counted instead, and so is who is refused again and again: anybody could fill the log
+        otherwise.
         """
+        refusals, now = self._services.refusals, self._services.clock.now()
+        address = group_of(call.client_ip)
         if isinstance(error, Unauthenticated) and call.client_ip:
-            failures = self._services.sign_in.failures
-            record_failures(self._services, failures.note(group_of(call.client_ip), error.code, self._services.clock.now()))
+            record_failures(self._services, self._services.sign_in.failures.note(address, error.code, now))
+            return
+        record_counted(self._services, refusals.due(now))
+        who = call.principal
+        if not refusals.note((address, who.upn, who.is_provider), call.tenant_id, f"{call.route}:{error.code}", now):
             return
         with self._services.db.write() as tx:
             record(

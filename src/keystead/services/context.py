@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from keystead.ports.issuers import Issuers, NoIssuers
+from keystead.services.refusals import Refusals
 from keystead.services.sign_in_state import SignInState
 from keystead.services.tally import Tally
 from keystead.services.unwritten import MemoryLedger
@@ -99,7 +100,7 @@ class Services:
         owner: names this process in leases; alive: whether the process of such a name still runs, as far as can be told.
         hooks: who is told of alerts; unwritten: acts that were refused because the database did not take their record.
         tally: is told what happens, for figures.
-        issuers: the sign-in providers of tenants; sign_in: what this process remembers of who signed in.
+        issuers: the sign-in providers of tenants; sign_in: what this process remembers of who signed in; refusals: of who was refused.
         upkeep: once a minute, by one process of all: what lies beside the service, as the embedded key vault.
         checkpoint: called with a name between two steps of an act that writes to more than one store; crash tests stop there.
     """
@@ -121,5 +122,6 @@ class Services:
     tally: Tally = field(default_factory=Tally)
     issuers: Issuers = field(default_factory=NoIssuers)
     sign_in: SignInState = field(default_factory=SignInState)
+    refusals: Refusals = field(default_factory=Refusals)
     upkeep: Callable[[], object] = field(default=_no_upkeep)
     checkpoint: Callable[[str], None] = field(default=_no_checkpoint)

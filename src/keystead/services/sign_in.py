@@ -28,7 +28,7 @@ from keystead.core.access.tokens import (
 )
 from keystead.core.errors import Throttled, Unauthenticated, Unavailable
 from keystead.ports.clock import DAY
-from keystead.services.auditing import record_failures
+from keystead.services.auditing import record_counted, record_failures
 from keystead.services.sign_in_state import KnownOwn, KnownProvided
 
 if TYPE_CHECKING:
@@ -70,10 +70,14 @@ def sign_in(services: Services, bearer: str, client_ip: str) -> Principal:
 
 
 def for_the_log(services: Services, *, all_of_it: bool = False) -> None:
-    """Record failures that were gathered long enough ago; all of them when the process ends."""
-    ready = services.sign_in.failures.due(services.clock.now(), all_of_it=all_of_it)
+    """Record failures and refusals that were gathered long enough ago; all of them when the process ends."""
+    now = services.clock.now()
+    ready = services.sign_in.failures.due(now, all_of_it=all_of_it)
     if ready:
         record_failures(services, ready)
+    counted = services.refusals.due(now, all_of_it=all_of_it)
+    if counted:
+        record_counted(services, counted)
 
 
 @contextmanager

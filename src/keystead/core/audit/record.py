@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FALLBACK = "Fallback to Availability Key"
 SIGN_IN_FAILED = "UserLoginFailed"
+CALLS_REFUSED = "CallsRefused"
 
 OPERATIONS: Mapping[str, str] = {
     "tenant.create": "New-Tenant",

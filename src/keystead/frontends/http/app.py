@@ -38,7 +38,7 @@ from keystead.frontends.http.answers import (
     nothing,
     unexpected,
 )
-from keystead.frontends.http.credentials import Credentials, Proxies, credentials
+from keystead.frontends.http.credentials import UNIX, Credentials, Proxies, credentials
 from keystead.frontends.http.requests import check_media_type, from_body, from_query
 from keystead.frontends.http.router import Router
 from keystead.frontends.http.threads import Threads
@@ -481,7 +481,7 @@ class _Exchange:
         """Whether whoever sends a large body may call the row at all."""
         self.principal = self.app.parts.authenticate(self.credentials)
         self.app.parts.dispatcher.admit(
-            route, principal=self.principal, tenant=self.tenant, client_ip=self.credentials.client_ip, request_id=self.id
+            route, principal=self.principal, tenant=self.tenant, client_ip=self.credentials.client_ip or UNIX, request_id=self.id
         )
 
     def _call(self, route: Route, path: Mapping[str, str], body: bytes, upload: Upload | None) -> Answer:
@@ -497,7 +497,7 @@ class _Exchange:
                 request,
                 principal=self.principal,
                 tenant=self.tenant,
-                client_ip=self.credentials.client_ip,
+                client_ip=self.credentials.client_ip or UNIX,  # never empty: that is a command on this machine
                 request_id=self.id,
                 upload=upload,
             )
@@ -576,6 +576,8 @@ class _Exchange:
                     left -= len(message["body"])
 
 
+_NO_TENANT = frozenset({"tenant_not_found", "request_invalid"})
+"""Where nobody has found, or looked for, the tenant that was named."""
 _ID_HEADER = REQUEST_ID.lower().encode()
 _OWN_PAGES = frozenset({b"/healthz", b"/readyz"})
 

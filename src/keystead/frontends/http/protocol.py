@@ -3,6 +3,8 @@
 - A head (request line and headers) must arrive within a time, and within a size; what stands around the chunks of a body, within a size.
 - More connections than the limit are answered 503; far more are cut.
 - What cannot be parsed is answered as a problem document, or cuts the connection when an answer is under way.
+- A client that takes nothing of what waits for it is cut, whether or not its answer is finished: else whoever never reads keeps a
+  connection for ever.
 - The application may cut a connection, and can see that a client has gone.
 """
 
@@ -30,6 +32,8 @@ LARGEST_HEAD = 32 * 1024
 MOST_HEADERS = 100
 AROUND_A_BYTE = 8
 """Bytes that may stand around each byte of a body in chunks: sizes and line ends. Beyond that, a head's worth is taken."""
+LEAST_TAKEN = 64 * 1024
+"""Bytes a client takes of a waiting answer within the time of a body's pause, or all of them."""
 OVER_LIMIT = 100
 """Connections beyond the limit that are still told so; those beyond these are cut without a word."""
 
@@ -50,6 +54,8 @@ class KeysteadProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._around_body = 0
         self._too_many = False
+        self._taking_timer: asyncio.TimerHandle | None = None
+        self._untaken = 0
 
     # -- the connection ----------------------------------------------------------------------------------------------------------------
 
@@ -67,6 +73,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         """The client has gone."""
         self.lost = True
         self._head_arrived()
+        self._taken()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
@@ -82,6 +89,45 @@ class KeysteadProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         super().timeout_keep_alive_handler()
+
+    # -- a client that does not read ---------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """More waits for the client than should."""
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        """It has taken most of it."""
+        self._taken()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        """An answer is written; a connection that closes behind it waits for the client to take the rest."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_taking()
+
+    def _await_taking(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        if self._taking_timer is None and left and not self.lost:
+            self._untaken = left
+            self._taking_timer = self.loop.call_later(self.limits.body_timeout / 1_000, self._not_taken)
+
+    def _taken(self) -> None:
+        if self._taking_timer is not None:
+            self._taking_timer.cancel()
+            self._taking_timer = None
+
+    def _not_taken(self) -> None:
+        self._taking_timer = None
+        before, left = self._untaken, self.transport.get_write_buffer_size()
+        if not left or self.lost:
+            return
+        if before - left < LEAST_TAKEN:
+            self.abort()
+        else:
+            self._await_taking()
 
     # -- the head of a request ---------------------------------------------------------------------------------------------------------
 
@@ -202,6 +248,7 @@ class KeysteadProtocol(HttpToolsProtocol):
             lines += [name, b": ", value, b"\r\n"]
         self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
         self.transport.close()
+        self._await_taking()
 
     def _tell(self, request_id: str, answer: Answer) -> None:
         """Whoever looks at calls sees this one too, without a route: nobody has read what it asks for."""
