@@ -244,10 +244,19 @@ _DATABASES = ("keystead", "keys", "vault")
 
 
 def _open(path: Path, file: HomeFile, written: Written) -> Home:
+    engines = _engines(path, written.configuration)
+    try:
+        return _opened(path, file, written, engines)
+    except BaseException:  # a program that tries again must not hold more and more of a server's connections
+        for engine in engines.values():
+            engine.dispose()
+        raise
+
+
+def _opened(path: Path, file: HomeFile, written: Written, engines: Mapping[str, Engine]) -> Home:
     configuration = written.configuration
     (path / "run").mkdir(mode=0o700, exist_ok=True)  # a machine that joins a fleet has none yet
     clock: Clock = DevClock(path / "run" / "clock") if file.dev else SystemClock()
-    engines = _engines(path, configuration)
     tally = Tally()
     unwritten = FileLedger(path / "run" / "unwritten")
     db = CountingDatabase(SqlDatabase(engines["keystead"], _job_rows(configuration)), unwritten, clock, tally)

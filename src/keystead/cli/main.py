@@ -29,6 +29,7 @@ GC_THRESHOLD = 100_000
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Make a home."),
+    "db": ("db", "The databases: their state, and upgrades."),
     "home": ("home", "Move an installation: from a home into a fleet, and back."),
     "demo": ("try_it", "Run the whole main job in a home of its own, and prove it."),
     "serve": ("serve", "Answer calls over HTTP until interrupted."),

@@ -1,4 +1,4 @@
-"""The contract of `ports/tx.py` on SQLite: conflicts, tenants kept apart, transactions that see and lose nothing they should not."""
+"""The contract of `ports/tx.py` on SQLite and PostgreSQL: conflicts, tenants kept apart, transactions that see and lose nothing they should not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 
-from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.adapters.sql.store import SqlDatabase
 from keystead.core.access.principal import Role
 from keystead.core.access.tokens import SigningKey, SignInProvider, Token, TokenKind
@@ -24,12 +23,14 @@ from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyVe
 from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState, StoredObject
 from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
 from keystead.ports.tx import AuditQuery, MovedItem
+from support.databases import make_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from keystead.ports.tx import Database, Tx
+    from support.databases import Stores
 
 
 def fresh() -> str:
@@ -37,21 +38,23 @@ def fresh() -> str:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "keystead.db"
+def stores(tmp_path: Path, database: str) -> Iterator[Stores]:
+    made = make_stores(tmp_path, database)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def db(path: Path) -> Iterator[SqlDatabase]:
-    database = SqlDatabase(sqlite_engine(path))
+def db(stores: Stores) -> Iterator[SqlDatabase]:
+    database = SqlDatabase(stores.engine("keystead"))
     yield database
     database.close()
 
 
 @pytest.fixture
-def other(path: Path, db: SqlDatabase) -> Iterator[SqlDatabase]:
+def other(stores: Stores, db: SqlDatabase) -> Iterator[SqlDatabase]:
     """The same database, opened as another process would."""
-    database = SqlDatabase(sqlite_engine(path))
+    database = SqlDatabase(stores.engine("keystead"))
     yield database
     database.close()
 

@@ -25,6 +25,14 @@ FILES = ("keystead.db", "keystead.db-wal", "keystead.db-shm")
 
 
 @pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """On files, whatever else runs on both kinds."""
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def contoso(world: World) -> TenantWorld:
     return world.tenant("contoso.example", ready=False)
 

@@ -60,6 +60,8 @@ _DEFAULTS = {
     "tcp_user_timeout": "30000",
 }
 """What the address may change."""
+_USED = "used"
+"""What is kept about a connection: it has answered before, so one that does not any more is stale."""
 _PREPARED = 500
 """Statements a connection keeps prepared."""
 
@@ -179,42 +181,28 @@ def _begun(engine: Engine, begin: str) -> Iterator[tuple[Connection, Raw]]:
     finally:
         with suppress(psycopg.Error):  # whatever is the matter is on its way up already; the server forgets a lost transaction
             raw.rollback()
-        if raw.closed:
+        if raw.closed or raw.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:  # lost, or interrupted amid a statement
             connection.invalidate()
         connection.close()
 
 
 def _connected(engine: Engine, begin: str) -> tuple[Connection, Raw]:
-    """A connection that has answered BEGIN: one of the pool, and if that turns out to be dead, a fresh one."""
-    connection = engine.connect()
-    raw = cast("Raw", connection.connection.driver_connection)
-    try:
-        raw.execute(begin)
-    except psycopg.Error:
-        if not _dropped(connection, raw):
-            raise
-    except BaseException:
-        _dropped(connection, raw)
-        raise
-    else:
-        return connection, raw
-    engine.dispose()  # its siblings in the pool are as old
-    connection = engine.connect()
-    raw = cast("Raw", connection.connection.driver_connection)
-    try:
-        raw.execute(begin)
-    except BaseException:
-        _dropped(connection, raw)
-        raise
-    return connection, raw
-
-
-def _dropped(connection: Connection, raw: Raw) -> bool:
-    """Take a connection out of the pool; whether its server had closed it."""
-    dead = raw.closed
-    connection.invalidate()
-    connection.close()
-    return dead
+    """A connection that has answered BEGIN: of those in the pool the first that still lives, or else a fresh one."""
+    while True:
+        connection = engine.connect()
+        raw = cast("Raw", connection.connection.driver_connection)
+        used = connection.info.get(_USED)
+        try:
+            raw.execute(begin)
+        except BaseException as error:
+            stale = used and raw.closed and isinstance(error, psycopg.Error)
+            connection.invalidate()
+            connection.close()
+            if not stale:
+                raise
+        else:
+            connection.info[_USED] = True
+            return connection, raw
 
 
 def _commit(raw: Raw) -> None:
