@@ -105,11 +105,11 @@ class Home:
         transport = LocalTransport(self.dispatcher, principal, self._push, lambda: None)
         return Client(transport, tenant)
 
-    def _push(self, job_id: str) -> None:
+    def _push(self, job_id: str) -> bool:
         """Run a slice of a job. The runner is loaded when first needed: a read should not pay for it."""
         from keystead.services.jobs.runner import push  # noqa: PLC0415 - as said
 
-        push(self.services, job_id)
+        return push(self.services, job_id)
 
     def as_person(self, upn: str) -> Callable[[], Principal]:
         """Call as anybody, in a dev home.

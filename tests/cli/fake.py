@@ -115,8 +115,9 @@ class FakeService:
             raise answer
         return answer(request) if callable(answer) else answer
 
-    def push(self, job_id: str) -> None:
+    def push(self, job_id: str) -> bool:
         self.pushed.append(job_id)
+        return False
 
     def close(self) -> None:
         self.closed += 1

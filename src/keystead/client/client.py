@@ -25,8 +25,12 @@ class Transport(Protocol):
         """Run one row. Raises what the service raised."""
         ...
 
-    def push(self, job_id: str) -> None:
-        """Get on with a job for a moment: run a slice of it here, or wait a little while a server runs it."""
+    def push(self, job_id: str) -> bool:
+        """Get on with a job for a moment: run a slice of it here, or wait a little while a server runs it.
+
+        Returns:
+            Whether it got on here, so that pushing again may be worth while before asking how it stands.
+        """
         ...
 
     def close(self) -> None:
@@ -75,9 +79,8 @@ class Client:
                 on_progress(view)
             if view.state not in WAITING or (view.stuck and tried):
                 return view
-            self._transport.push(job_id)
-            while time.monotonic() < until:
-                self._transport.push(job_id)
+            while self._transport.push(job_id) and time.monotonic() < until:
+                pass
             tried = True
 
     def close(self) -> None:

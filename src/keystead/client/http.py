@@ -94,10 +94,11 @@ class HttpTransport:
         except msgspec.DecodeError as error:
             raise self._no_keystead(f"its answer to {route.name} is not what this version knows") from error
 
-    def push(self, job_id: str) -> None:  # noqa: ARG002 - the server knows which jobs there are
-        """Wait a little while the server runs the job; a little longer each time."""
+    def push(self, job_id: str) -> bool:  # noqa: ARG002 - the server knows which jobs there are
+        """Wait a little while the server runs the job; a little longer each time. Nothing got on here."""
         time.sleep(min(LONGEST_POLL, FIRST_POLL * 2 ** min(self._polls, 10)))
         self._polls += 1
+        return False
 
     def close(self) -> None:
         """Close the connections."""

@@ -27,7 +27,7 @@ class LocalTransport:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, principal: Callable[[], Principal], push: Callable[[str], None], close: Callable[[], None]
+        self, dispatcher: Dispatcher, principal: Callable[[], Principal], push: Callable[[str], bool], close: Callable[[], None]
     ) -> None:
         self._dispatcher = dispatcher
         self._principal = principal
@@ -39,9 +39,9 @@ class LocalTransport:
         principal = NOBODY if route.scope is Scope.PUBLIC else self._principal()
         return self._dispatcher.run(route, request, principal=principal, tenant=tenant, upload=upload)
 
-    def push(self, job_id: str) -> None:
+    def push(self, job_id: str) -> bool:
         """Run a slice of a job."""
-        self._push(job_id)
+        return self._push(job_id)
 
     def close(self) -> None:
         """Close the stores."""

@@ -114,13 +114,19 @@ def _tell(services: Services, job: Job, lasted: int) -> None:
     _log.log(logging.WARNING if job.error else logging.INFO, "job", extra={**told, "ms": lasted})
 
 
-def push(services: Services, job_id: str) -> None:
+def push(services: Services, job_id: str) -> bool:
     """Get on with a job for whoever waits for it; what cannot run now is waited for a moment.
 
     Whoever waits also removes what earlier jobs left to be removed, so that a home without a worker does not grow.
+
+    Returns:
+        Whether the job, or one it started, got on.
     """
-    if run_one(services, only=job_id) is None and run_one(services, kind="clean") is None:
+    if run_one(services, only=job_id) is not None:
+        return True
+    if run_one(services, kind="clean") is None:
         services.clock.sleep(IDLE // 5)
+    return False
 
 
 def run_rung(services: Services, job_id: str, stopping: Callable[[], bool]) -> None:
