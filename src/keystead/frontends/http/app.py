@@ -4,7 +4,7 @@ What happens to a call, in this order:
 
 1. method and path name a row, the headers say who calls, how much comes and of which kind; what breaks a limit is refused unread;
 2. a small body is read whole; before a large one is read, its sender must be allowed to send it; an upload goes to its reader piece by
-   piece;
+   piece; uploads, and calls that may take minutes, take turns, so that nobody holds all threads;
 3. a thread decodes, signs in, runs the row through the dispatcher, and encodes the answer;
 4. the answer goes out with its request id; a stream is opened piece by piece as the client takes it.
 
@@ -42,10 +42,11 @@ from keystead.frontends.http.credentials import UNIX, Credentials, Proxies, cred
 from keystead.frontends.http.requests import check_media_type, from_body, from_query
 from keystead.frontends.http.router import Router
 from keystead.frontends.http.threads import Threads
+from keystead.frontends.http.turns import Turns
 from keystead.frontends.http.uploads import Bridge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from keystead.api.dispatch import Dispatcher
     from keystead.api.routes import Route
@@ -66,6 +67,10 @@ LINGER_BYTES, LINGER_SECONDS = 4 * 1024 * 1024, 2.0
 """What is still read, and thrown away, of a request that was answered before its end: else the answer could be lost with the connection."""
 RANDOM_BYTES = 1024
 """For request ids, taken from the system at a time."""
+LONG = 300.0
+"""Seconds of a row's time limit from which on its calls take turns."""
+OF_A_PERSON, OF_A_TENANT = 4, 2
+"""One part in so many of the threads is what calls that take turns may hold for one person, and for all of one tenant."""
 READY_TIMEOUT = 2.0
 """Seconds a store is given to answer /readyz."""
 
@@ -159,6 +164,7 @@ class HttpApp:
         self.stopping = False
         self.active = 0
         self.body_timeout = parts.config.body_timeout / 1_000
+        self.turns = Turns()
         self._threads: tuple[Threads, Threads, Threads] | None = None
         self._random = b""
         self._checking: dict[str, asyncio.Future[Any]] = {}
@@ -308,10 +314,10 @@ class _Exchange:
                 observer.ended(seen)
 
     def _tenant_seen(self, code: str) -> str:
-        """The tenant for the log: nothing that a caller has only made up."""
-        if not self.principal.roles or code == "tenant_not_found":
-            return ""
-        return (self.tenant if self.dispatched else "") or self.principal.tenant_id or ""
+        """The tenant for the log: nothing that a caller has only made up. A person is answered for one tenant alone."""
+        if not self.principal.is_provider:
+            return self.principal.tenant_id or ""
+        return self.tenant if self.dispatched and code != "tenant_not_found" else ""
 
     async def _guarded(self) -> Answer:
         try:
@@ -349,9 +355,31 @@ class _Exchange:
         self.deadline = self.loop.time() + route.timeout
         size = self._body_size(route)
         if route.body is Body.UPLOAD:
-            return await self._upload(route, path, size)
+            async with self._turn(route):
+                return await self._upload(route, path, size)
         body = await self._body(route, size) if size else b""
+        if route.timeout >= LONG and route.body is not Body.DOWNLOAD:
+            async with self._turn(route):
+                return await self._in_thread(route, path, body)
+        return await self._in_thread(route, path, body)
+
+    async def _in_thread(self, route: Route, path: Mapping[str, str], body: bytes) -> Answer:
         return await self._within(self.app.calls.submit(self._call, route, path, body, None))  # type: ignore[no-any-return]  # what _call gives
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, route: Route) -> AsyncIterator[None]:
+        """What may hold a thread for minutes: for somebody who may call the row, and not for all threads at once."""
+        await self._within(self.app.calls.submit(self._admit, route))
+        threads = self.app.parts.config.threads
+        shares = ((self.principal.upn, OF_A_PERSON), (self.principal.tenant_id or "", OF_A_TENANT))
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout_at(self.deadline):
+                    for whose, share in shares:
+                        await held.enter_async_context(self.app.turns.turn(f"{route.body} {whose}", max(1, threads // share)))
+            except TimeoutError:
+                raise _timed_out() from None
+            yield
 
     async def _page(self, page: Callable[[Credentials], Document] | None) -> Answer:
         if self.method not in {"GET", "HEAD"}:
@@ -576,8 +604,6 @@ class _Exchange:
                     left -= len(message["body"])
 
 
-_NO_TENANT = frozenset({"tenant_not_found", "request_invalid"})
-"""Where nobody has found, or looked for, the tenant that was named."""
 _ID_HEADER = REQUEST_ID.lower().encode()
 _OWN_PAGES = frozenset({b"/healthz", b"/readyz"})
 

@@ -23,6 +23,7 @@ from keystead.frontends.http.app import Seen
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from keystead.frontends.http.app import Parts
@@ -56,6 +57,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         self._too_many = False
         self._taking_timer: asyncio.TimerHandle | None = None
         self._untaken = 0
+        self._running: RequestResponseCycle | None = None
 
     # -- the connection ----------------------------------------------------------------------------------------------------------------
 
@@ -74,15 +76,27 @@ class KeysteadProtocol(HttpToolsProtocol):
         self.lost = True
         self._head_arrived()
         self._taken()
+        self._gone()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
     def abort(self) -> None:
         """Cut the connection. Answers to requests that were sent ahead find out by `lost`."""
         self.lost = True
+        self._gone()
         if not self._idle():
             self.cycle.disconnected = True  # nothing more is written, and uvicorn does not miss the end of the answer
         self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _gone(self) -> None:
+        """Tell the request under way: `cycle`, which is all that uvicorn tells, is the last of those that were sent ahead."""
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def timeout_keep_alive_handler(self) -> None:
         """Nothing came after the last answer. A client that has not even taken that one does not get to keep the connection open."""
