@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from keystead.api.types import watching as w
 from keystead.core.errors import NotFound, PreconditionFailed, Unavailable
 from keystead.ports.clock import DAY, HOUR, MINUTE
 from keystead.ports.tx import AuditQuery
+from keystead.services import tenants
 from keystead.services.jobs.runner import run_due, run_one
 from keystead.services.jobs.upkeep import schedule_upkeep
 from support.world import OPERATOR, SECOND, World, message
@@ -19,6 +21,7 @@ from support.world import OPERATOR, SECOND, World, message
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from keystead.ports.tx import Database, Tx
     from support.world import MailboxWorld, Process, TenantWorld
 
 STORED = "move: new objects stored"
@@ -417,3 +420,52 @@ def test_a_move_is_on_the_log_with_its_policy_and_job(contoso: TenantWorld) -> N
 
 def void(_value: object) -> None:
     """For lambdas whose value nobody wants."""
+
+
+class _LosesCommit:
+    """A database that gives up one writing transaction at its end, as a server does that is shut down."""
+
+    def __init__(self, inner: Database) -> None:
+        self._inner = inner
+        self.in_turn = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Tx]:
+        with self._inner.write() as tx:
+            yield tx
+            self.in_turn -= 1
+            if self.in_turn == 0:
+                raise Unavailable("database_unavailable", "the database gave the transaction up", "")
+
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        with self._inner.read() as tx:
+            yield tx
+
+
+@pytest.mark.parametrize("who_goes_on", ["the same process", "another process"])
+def test_a_mailbox_key_whose_commit_was_lost_is_used_for_nothing(contoso: TenantWorld, who_goes_on: str) -> None:
+    """R-097, R-098. The key lies in the memory of the process that made it, under the version that the next one gets."""
+    box = box_with_mail(contoso, f"lost-{who_goes_on.partition(' ')[0]}")
+    job = contoso.assign("First", box, wait=False)
+    database = _LosesCommit(contoso.world.services.db)
+    unlucky, other = contoso.world.process("unlucky", db=database), mover(contoso, "other")
+    assert run_one(unlucky.services, only=job.id) is not None  # re-wrapped
+    assert run_one(unlucky.services, only=job.id, alone=True) is None
+    database.in_turn = 2  # the first writer claims the move, the second stores the fresh key
+    tried = run_one(unlucky.services, only=job.id)
+    assert tried is not None
+    assert "gave the transaction up" in tried.error
+    contoso.world.clock.advance(MINUTE)
+    goes_on = unlucky if who_goes_on == "the same process" else other
+    while run_one(goes_on.services, only=job.id) is not None:
+        continue
+    assert box.statistics().is_encrypted
+    owner = contoso.world.as_person(box.upn)
+    for reader in (unlucky, other, contoso.world.process("cold")):
+        client = reader.client(tenants.impersonate(reader.services, box.upn))
+        assert {item.folder for item in box.items(client)} == {"Inbox"}
+        assert sorted(box.read(item.id, client) for item in box.items(client)) == sorted(MAIL)
+    assert box.add(message(99), client=unlucky.client(tenants.impersonate(unlucky.services, f"admin@{contoso.domain}"))).imported == 1
+    contoso.world.forget()
+    assert sorted(box.read(item.id, owner) for item in box.items(owner)) == sorted([*MAIL, message(99)])

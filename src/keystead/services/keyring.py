@@ -102,7 +102,7 @@ class OpenPolicy:
         self.generation = generation
         self.single = single
         self._keys = keys
-        self._children: OrderedDict[tuple[str, int], MailboxKeys] = OrderedDict()
+        self._children: OrderedDict[tuple[str, int, bytes], MailboxKeys] = OrderedDict()
         self._lock = threading.Lock()
         self._room = room
 
@@ -114,10 +114,13 @@ class OpenPolicy:
     def mailbox_keys(self, mailbox_id: str, version: int, wrapped: bytes) -> MailboxKeys:
         """Open a mailbox key, or take it from the children of this policy.
 
+        A child is known by its wrapped bytes too: a key that was made here and whose commit was lost must never be taken for the one that
+        was then stored under the same version, by this process or another. What was sealed under it would open for nobody.
+
         Raises:
             IntegrityFailure: it was not wrapped by this policy's key for this mailbox and version.
         """
-        name = (mailbox_id, version)
+        name = (mailbox_id, version, wrapped)
         with self._lock:
             found = self._children.get(name)
             if found is not None:
