@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ON_BOTH = tuple(
-    HERE / folder for folder in ("services", "tenancy", "vault", "contracts/sql", "contracts/keystores", "crash/test_keystore_crash.py")
+    HERE / folder
+    for folder in (
+        "services",
+        "tenancy",
+        "vault",
+        "contracts/sql",
+        "contracts/keystores",
+        "crash/test_keystore_crash.py",
+        "attacks/test_another_tenant.py",
+        "attacks/test_races.py",
+        "attacks/test_revoked_keys.py",
+    )
 )
 """Tests below these run on SQLite and on PostgreSQL, where they use a database."""
 

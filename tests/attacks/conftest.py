@@ -13,7 +13,7 @@ from keystead.services.tokens import issue
 from support.world import MailboxWorld, World, message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from keystead.api.types import policies as p
@@ -60,8 +60,22 @@ class Scene:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    world = World(tmp_path_factory.mktemp("attacked"))
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Scene]]:
+    """What every scene is a copy of, one for each kind of database."""
+    known: dict[str, Scene] = {}
+
+    def scene_on(kind: str) -> Scene:
+        if kind not in known:
+            known[kind] = _made(tmp_path_factory.mktemp("attacked"))
+        return known[kind]
+
+    yield scene_on
+    for scene in known.values():
+        scene.world.close()
+
+
+def _made(path: Path) -> Scene:
+    world = World(path)
     contoso, fabrikam = world.tenant("contoso.example"), world.tenant("fabrikam.example")
     mail, other = contoso.policy("Mail"), fabrikam.policy("Mail")
     alice, bob, dave = contoso.mailbox("alice"), contoso.mailbox("bob"), fabrikam.mailbox("dave")
@@ -75,12 +89,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     fabrikam.assign(other, dave)
     with world.services.db.write() as tx:
         issue(world.services, tx, TokenKind.SIGN_IN, dave.upn, fabrikam.id)
-    yield Scene(world, contoso, fabrikam, mail, other)
-    world.close()
+    return Scene(world, contoso, fabrikam, mail, other)
 
 
 @pytest.fixture
-def scene(made: Scene, tmp_path: Path) -> Iterator[Scene]:
-    world = World(tmp_path, like=made.world)
-    yield Scene(world, made.contoso.within(world), made.fabrikam.within(world), made.mail, made.other)
+def scene(made: Callable[[str], Scene], tmp_path: Path, database: str) -> Iterator[Scene]:
+    first = made(database)
+    world = World(tmp_path, like=first.world)
+    yield Scene(world, first.contoso.within(world), first.fabrikam.within(world), first.mail, first.other)
     world.close()

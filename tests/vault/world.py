@@ -15,7 +15,7 @@ from keystead.core.secret import SecretKey
 from keystead.ports.clock import DAY
 from keystead.vault import access, keys, subscriptions, vaults
 from keystead.vault.services import Identity, VaultServices, VaultSettings, application_of, open_vault
-from support.disk import bytes_of
+from support.databases import make_stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,13 +52,14 @@ class World:
     """One vault database with the people of two tenants."""
 
     def __init__(self, folder: Path, settings: VaultSettings | None = None) -> None:
-        self.path = folder / "vault.db"
+        self.stores = make_stores(folder)
         self.clock = HandClock()
-        self.store = SqlVaultStore.open(self.path)
+        self.store = SqlVaultStore(self.stores.engine("vault"))
         self.vault: VaultServices = open_vault(self.store, SecretKey(SEAL), self.clock, os.urandom, settings)
 
     def close(self) -> None:
         self.store.close()
+        self.stores.close()
 
     def call(self, upn: str = ALEX, tenant: str = TENANT, role: Role = Role.USER) -> Call:
         return Call(Principal(upn, tenant, frozenset({role})), tenant, "test", str(uuid.uuid4()), "192.0.2.7")
@@ -112,5 +113,5 @@ class World:
             return sealed
 
     def files(self) -> Iterable[bytes]:
-        """Every byte the database has on disk."""
-        return [bytes_of(sorted(self.path.parent.glob("vault.db*")))]
+        """Every byte the database has on disk; of PostgreSQL, every byte of its rows."""
+        return [self.stores.dump("vault")]

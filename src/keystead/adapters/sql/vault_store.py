@@ -12,14 +12,12 @@ from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, updat
 from keystead.adapters.sql import vault_schema as tables
 from keystead.adapters.sql.engine import reading, writing
 from keystead.adapters.sql.migrate import ensure_current
-from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.core.vaults.access import Held, KeyRole, Permission, PrincipalKind, VaultPrincipal
 from keystead.core.vaults.usage import KeyOperation, KeyType
 from keystead.ports.vault_store import AccessEntry, Key, KeyVersion, LogRecord, Subscription, Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from typing import Any
 
     from sqlalchemy import Connection, Engine, Row, Select
@@ -352,11 +350,6 @@ class SqlVaultStore:
     def __init__(self, engine: Engine) -> None:
         ensure_current(engine, "vault")
         self._engine = engine
-
-    @classmethod
-    def open(cls, path: Path) -> SqlVaultStore:
-        """The store in a SQLite file, which is made when it does not exist."""
-        return cls(sqlite_engine(path))
 
     @contextmanager
     def reading(self) -> Iterator[VaultReader]:
