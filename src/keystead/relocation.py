@@ -26,7 +26,7 @@ from keystead.adapters.archives.frames import (
     is_empty,
     tables_of,
 )
-from keystead.adapters.files import write_durably
+from keystead.adapters.files import remove_durably, write_durably
 from keystead.adapters.sql import keystead_schema
 from keystead.adapters.sql.engine import reading, writing
 from keystead.adapters.sql.migrate import HEADS, present_revision, upgrade
@@ -140,7 +140,12 @@ def import_home(path: Path, source: Path, environment: Mapping[str, str] | None 
             _family_in(archive, manifest, family, stores.engines[family])
         if not stores.configuration.fleet:
             write_durably(path / "home.json", msgspec.json.encode(stores.file))
-    open_home(path, environment).close()  # the master and the vault's seal fit, or this says so
+    try:
+        open_home(path, environment).close()  # the master and the vault's seal fit, or this says so
+    except BaseException:
+        if not stores.configuration.fleet:
+            remove_durably(path / "home.json")  # what does not open is no home: with the right seals the import can be run again
+        raise
     return _moved(source, manifest, there)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 MAX_MANIFEST = 64 * 1024 * 1024
 MAX_FRAME = 256 * 1024 * 1024
+MAX_SEAL = 64 * 1024
+MAX_LINE = 256
+"""Bytes; a sealed epoch key and a line of objects.list are far shorter."""
 SEAL = re.compile(r"keystore-[a-z-]{1,40}\.[1-9][0-9]{0,18}")
 _LINE = re.compile(r"(\S{1,80}) ([0-9]{1,15}) ([0-9a-f]{64})")
 
@@ -56,7 +59,7 @@ class Manifest(msgspec.Struct, frozen=True):
     keystead: str
     dev: bool
     operator: str
-    rows_per_frame: int
+    rows_per_frame: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     families: dict[str, FamilyPart]
     objects: ObjectsPart
     seals: dict[str, str]
@@ -153,7 +156,7 @@ class Archive:
             if hashlib.file_digest(lines, "sha256").hexdigest() != wanted:
                 raise _not_as_written("objects.list")
             lines.seek(0)
-            for line in lines:
+            while line := lines.readline(MAX_LINE):
                 match = _LINE.fullmatch(line.decode("ascii", "replace").rstrip("\n"))
                 if match is None:
                     raise _not_as_written("objects.list")
@@ -179,7 +182,7 @@ class Archive:
         """
         for name, digest in wanted.items():
             file = self.path / "seals" / name
-            if not SEAL.fullmatch(name) or not file.is_file():
+            if not SEAL.fullmatch(name) or not file.is_file() or file.stat().st_size > MAX_SEAL:
                 raise _not_as_written(f"seals/{name}")
             data = file.read_bytes()
             if hashlib.sha256(data).hexdigest() != digest:

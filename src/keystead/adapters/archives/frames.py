@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Integer, func, insert, select, text
+from sqlalchemy.exc import OperationalError, StatementError
 
 from keystead.adapters.sql import keys_schema, keystead_schema, vault_schema
 from keystead.adapters.sql.engine import is_server
@@ -58,7 +59,13 @@ def insert_frame(connection: Connection, table: Table, frame: bytes) -> int:
     if any(len(row) != len(names) for row in rows):
         raise IntegrityFailure("archive_damaged", f"a frame of {table.name} has rows of another shape", "export again")
     if rows:
-        connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+        try:
+            connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+        except StatementError as error:
+            if isinstance(error, OperationalError):  # the database, and not what is to go into it
+                raise
+            # Without the driver's error: it repeats the rows.
+            raise IntegrityFailure("archive_damaged", f"a frame of {table.name} has rows that do not fit", "export again") from None
     return len(rows)
 
 
