@@ -45,7 +45,7 @@ class Many:
             compiled = self._compiled[dialect.name] = self._statement.compile(dialect=dialect, column_keys=names)
         order = getattr(compiled, "positiontup", None)
         values = list(map(itemgetter(*order), rows)) if order else [dict(row) for row in rows]
-        return connection.exec_driver_sql(str(compiled), values).rowcount
+        return connection.exec_driver_sql(str(compiled), values[0] if len(values) == 1 else values).rowcount
 
 
 class Lookup:

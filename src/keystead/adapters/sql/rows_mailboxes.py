@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, insert, literal, null, or_, select, text, update
@@ -66,6 +67,12 @@ _SAME_KEY = Many(
     .values(wrapped=bindparam("b_wrapped"))
 )
 _NEW_ITEM = Many(insert(items))
+_NEW_OBJECT = Many(insert(objects))
+_ADDED = Many(
+    update(mailboxes)
+    .where(mailboxes.c.id == bindparam("b_id"))
+    .values(item_count=mailboxes.c.item_count + bindparam("b_count"), size_bytes=mailboxes.c.size_bytes + bindparam("b_size"))
+)
 _MOVED_ITEM = Many(
     update(items)
     .where(items.c.id == bindparam("b_id"), items.c.mailbox_id == bindparam("b_mailbox"), items.c.key_version < bindparam("b_below"))
@@ -301,11 +308,7 @@ class SqlMailboxRows:
             _NEW_ITEM.run(self._connection, [_item_values(item) for item in new])
 
     def add_counts(self, mailbox_id: str, count: int, size: int) -> None:
-        self._connection.execute(
-            update(mailboxes)
-            .where(mailboxes.c.id == mailbox_id)
-            .values(item_count=mailboxes.c.item_count + count, size_bytes=mailboxes.c.size_bytes + size)
-        )
+        _ADDED.run(self._connection, [{"b_id": mailbox_id, "b_count": count, "b_size": size}])
 
     def place(self, tenant_id: str, upn: str, item_id: str) -> ItemPlace | None:
         row = _PLACE.first(self._connection, tenant=tenant_id, upn=upn, item=item_id)
@@ -383,16 +386,7 @@ class SqlMailboxRows:
         return _item(row)
 
     def insert_object(self, stored: StoredObject) -> None:
-        self._connection.execute(
-            insert(objects).values(
-                ref=stored.ref,
-                mailbox_id=stored.mailbox_id,
-                key_version=stored.key_version,
-                size=stored.size,
-                items=stored.items,
-                large=stored.large,
-            )
-        )
+        _NEW_OBJECT.run(self._connection, [{**asdict(stored), "due": None}])
 
     def retire_objects_below(self, mailbox_id: str, version: int, due: int) -> int:
         return self._connection.execute(

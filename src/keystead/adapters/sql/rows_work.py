@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keystead.ports.tx import AuditQuery
 
 _NEW_JOB = Many(insert(jobs))
+_NEW_RECORD = Many(insert(audit_records))
 _UNFINISHED = [state.value for state in JobState if state not in FINISHED]
 
 
@@ -222,24 +223,27 @@ class SqlAuditRows:
         self._connection = connection
 
     def append(self, record: AuditRecord) -> None:
-        self._connection.execute(
-            insert(audit_records).values(
-                id=record.id,
-                creation_time=record.creation_time,
-                record_type=int(record.record_type),
-                operation=record.operation,
-                organization_id=record.organization_id,
-                user_type=int(record.user_type),
-                user_key=record.user_key,
-                user_id=record.user_id,
-                workload=record.workload,
-                result_status=record.result_status,
-                object_id=record.object_id,
-                client_ip=record.client_ip,
-                external_access=record.external_access,
-                request_id=record.request_id,
-                parameters=json.dumps(record.parameters),
-            )
+        _NEW_RECORD.run(
+            self._connection,
+            [
+                {
+                    "id": record.id,
+                    "creation_time": record.creation_time,
+                    "record_type": int(record.record_type),
+                    "operation": record.operation,
+                    "organization_id": record.organization_id,
+                    "user_type": int(record.user_type),
+                    "user_key": record.user_key,
+                    "user_id": record.user_id,
+                    "workload": record.workload,
+                    "result_status": record.result_status,
+                    "object_id": record.object_id,
+                    "client_ip": record.client_ip,
+                    "external_access": record.external_access,
+                    "request_id": record.request_id,
+                    "parameters": json.dumps(record.parameters),
+                }
+            ],
         )
 
     def search(self, query: AuditQuery) -> list[AuditRecord]:
