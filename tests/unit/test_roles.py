@@ -10,7 +10,7 @@ from keystead.core.access.roles import ALLOWED, ANYBODY, CONTENT, allow
 from keystead.core.errors import Forbidden, Unauthenticated
 
 TENANT, OTHER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
-OPEN = {"user.claim", "token.exchange", "token.renew", "signing-key.publish", "dev.clock.advance", "dev.fault"}
+OPEN = {"user.claim", "token.exchange", "token.renew", "signing-key.publish"}
 MANAGERS = {Role.GLOBAL_ADMIN, Role.EXCHANGE_ADMIN}
 WATCHERS = MANAGERS | {Role.COMPLIANCE_ADMIN, Role.KEY_VAULT_ADMINISTRATOR, Role.AUDIT_READER}
 
