@@ -9,6 +9,7 @@ import pytest
 from keystead.api.routes import BY_NAME
 from keystead.api.types import mailboxes as m
 from keystead.api.types import tenants as t
+from keystead.api.types import vaults as v
 from keystead.core.access.principal import NOBODY, Principal, Role
 from keystead.core.errors import Forbidden, KeysteadError, Unauthenticated
 from keystead.ports.clock import MINUTE
@@ -155,3 +156,13 @@ def test_spellings_of_a_domain_do_not_fill_the_memory(scene: Scene) -> None:
         == "Contoso"
     )
     assert len(directory._known) <= 6
+
+
+def test_a_long_name_does_not_go_into_the_log_whole(scene: Scene) -> None:
+    """A name that is none is repeated in the error, and kept in the record only as far as it helps."""
+    alice = scene.world.as_person(ALICE)
+    with pytest.raises(Forbidden):
+        alice.call("vault.log", v.VaultLogQuery(vault="Z" * 30_000))
+    operation, _upn, parameters = failed(scene, scene.contoso.id)[-1]
+    assert operation == "vault.log"
+    assert len(parameters) < 2_000

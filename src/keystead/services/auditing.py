@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from keystead.services.refusals import Counted
     from keystead.services.sign_in_state import Report
 
+MOST_DETAIL = 1_000
+"""Characters of an error's text in a record: some repeat a name that was asked for, which may be as long as a request."""
 _ADMIN_ROLES = frozenset(Role) - {Role.USER, Role.LOCKBOX_APPROVER}
 _ITEM_ROUTES = frozenset({"mailbox.read", "mailbox.items", "mailbox.delete-item"})
 
@@ -228,7 +230,7 @@ class LogAndDirectory:
                 tx,
                 call,
                 call.tenant_id,
-                (("Route", call.route), ("Code", error.code), ("Detail", error.detail)),
+                (("Route", call.route), ("Code", error.code), ("Detail", error.detail[:MOST_DETAIL])),
                 result="Failed",
             )
 
