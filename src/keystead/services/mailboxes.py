@@ -109,11 +109,11 @@ def assign(services: Services, call: Call, request: t.AssignPolicy) -> Assignmen
                 "policy_disabled", f"the policy {policy.name} is disabled and cannot be assigned", f"keystead policy enable {policy.name}"
             )
         if request.all:
-            chosen, skipped = _all_that_may(tx, call, policy)
-        else:
-            chosen, skipped = [_require_licence(tx, call, find_mailbox(tx, call, upn)) for upn in request.upns], []
-        ids = None if request.all and not skipped else [mailbox.id for mailbox in chosen]
-        return _ask_hierarchy(services, tx, call, policy, ids, request.upns if not request.all else ["*"], skipped)
+            changed, skipped = _ask_all(services, tx, call, policy)
+            return _asked(services, tx, call, policy, changed, ["*"], skipped)
+        chosen = [_require_licence(tx, call, find_mailbox(tx, call, upn)) for upn in request.upns]
+        changed = tx.mailboxes.ask_hierarchy(call.tenant_id, [mailbox.id for mailbox in chosen], policy.id, services.clock.now())
+        return _asked(services, tx, call, policy, changed, request.upns, [])
 
 
 def unassign(services: Services, call: Call, request: t.UnassignPolicy) -> AssignmentView:
@@ -130,7 +130,8 @@ def unassign(services: Services, call: Call, request: t.UnassignPolicy) -> Assig
                 f"{mailbox.upn} lies under the provider's default policy, which cannot be unassigned",
                 "assign another policy with keystead mailbox assign",
             )
-        return _ask_hierarchy(services, tx, call, provider, [mailbox.id], [mailbox.upn], [])
+        changed = tx.mailboxes.ask_hierarchy(call.tenant_id, [mailbox.id], provider.id, services.clock.now())
+        return _asked(services, tx, call, provider, changed, [mailbox.upn], [])
 
 
 def move_status(services: Services, call: Call, request: t.NameMailbox) -> MoveStatus:
@@ -249,30 +250,33 @@ def _shared_may(tx: Tx, call: Call) -> bool:
     return licensed > 0 or users == 0
 
 
-def _all_that_may(tx: Tx, call: Call, policy: Policy) -> tuple[list[Mailbox], list[str]]:
-    """All mailboxes of the tenant that may have a policy, and the UPNs of those that may not. Lists nothing when all may."""
+def _ask_all(services: Services, tx: Tx, call: Call, policy: Policy) -> tuple[int, list[str]]:
+    """Put all mailboxes of the tenant that may have a policy under it; how many that were, and the UPNs of those that may not."""
     users, licensed = tx.mailboxes.licensed_users(call.tenant_id)
+    now = services.clock.now()
     if users == licensed:
-        return [], []
+        return tx.mailboxes.ask_hierarchy(call.tenant_id, None, policy.id, now), []
     shared = _shared_may(tx, call)
-    chosen: list[Mailbox] = []
+    changed = 0
     skipped: list[str] = []
     after = ""
-    while page := tx.mailboxes.page(call.tenant_id, after=after, limit=1_000):
+    while page := tx.mailboxes.page(call.tenant_id, after=after, limit=1_000):  # nothing of a page is kept: there may be a thousand of them
         after = page[-1].upn
+        chosen: list[str] = []
         for mailbox in page:
             may = mailbox.licensed if mailbox.type in NEEDS_LICENCE else shared
             if not may:
                 skipped.append(mailbox.upn)
             elif policy.id != (mailbox.pending_policy_id or mailbox.policy_id):
-                chosen.append(mailbox)
-    return chosen, skipped
+                chosen.append(mailbox.id)
+        changed += tx.mailboxes.ask_hierarchy(call.tenant_id, chosen, policy.id, now)
+    return changed, skipped
 
 
-def _ask_hierarchy(
-    services: Services, tx: Tx, call: Call, policy: Policy, ids: Sequence[str] | None, names: Sequence[str], skipped: list[str]
+def _asked(
+    services: Services, tx: Tx, call: Call, policy: Policy, changed: int, names: Sequence[str], skipped: list[str]
 ) -> AssignmentView:
-    changed = tx.mailboxes.ask_hierarchy(call.tenant_id, ids, policy.id, services.clock.now())
+    """The job and the record of a change of hierarchy that was just asked for."""
     job = new_job(services, call.tenant_id, CHANGE_HIERARCHY, policy.id, parameters={"policy_id": policy.id}, total=changed)
     tx.jobs.insert([job])
     target = "" if policy.workload is Workload.PROVIDER else policy.id

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import delete, insert, select
 
+from keystead.adapters.sql import rows_mailboxes
 from keystead.adapters.sql.keystead_schema import audit_records, items, jobs, mailboxes, objects, policies, tenants
 from keystead.adapters.sql.sqlite import sqlite_engine
 from keystead.adapters.sql.store import SqlDatabase
@@ -296,3 +297,18 @@ def _box_with_objects(counted: Counted, count: int) -> str:
             ],
         )
     return box
+
+
+def test_all_mailboxes_of_a_tenant_are_asked_for_in_parts_each_once(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-086: what one statement changes is kept in memory until it ends."""
+    monkeypatch.setattr(rows_mailboxes, "PART", 7)
+    _add_mailboxes(counted, FEW)
+    with counted.engine.begin() as connection:
+        other = dict(connection.execute(select(policies)).mappings().one()) | {"id": new_id(os.urandom), "name": "Other"}
+        connection.execute(insert(policies).values(**other))
+    for wanted, changed in ((other["id"], FEW), (other["id"], 0), (counted.policy, FEW)):
+        with counted.db.write() as tx:
+            assert tx.mailboxes.ask_hierarchy(counted.tenant, None, wanted, 7) == changed
+            assert tx.mailboxes.count_awaiting(counted.tenant, wanted) == FEW
+    with counted.db.write() as tx:
+        assert tx.mailboxes.ask_hierarchy(new_id(os.urandom), None, counted.policy, 7) == 0

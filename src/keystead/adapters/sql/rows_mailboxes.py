@@ -13,11 +13,14 @@ from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, Mail
 from keystead.ports.tx import ItemPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from keystead.ports.tx import MovedItem
+
+PART = 10_000
+"""Mailboxes that one statement changes."""
 
 _MAILBOX_COLUMNS = [mailboxes.c[name] for name in Mailbox.__dataclass_fields__]
 _ITEM_COLUMNS = [items.c[name] for name in Item.__dataclass_fields__]
@@ -179,8 +182,20 @@ class SqlMailboxRows:
                 and_(mailboxes.c.pending_policy_id.is_(None), mailboxes.c.policy_id != policy_id),
                 and_(mailboxes.c.pending_policy_id.is_not(None), mailboxes.c.pending_policy_id != policy_id),
             )
-            return self._connection.execute(change.where(elsewhere)).rowcount
+            return sum(self._connection.execute(change.where(elsewhere, part)).rowcount for part in self._parts(tenant_id))
         return sum(self._connection.execute(change.where(mailboxes.c.id.in_(part))).rowcount for part in chunks(mailbox_ids))
+
+    def _parts(self, tenant_id: str) -> Iterator[ColumnElement[bool]]:
+        """Conditions that split the mailboxes of a tenant: SQLite keeps in memory what one statement changes, in case it fails half way."""
+        after = ""
+        while True:
+            beyond = select(mailboxes.c.upn).where(mailboxes.c.tenant_id == tenant_id, mailboxes.c.upn > after)
+            last = self._connection.execute(beyond.order_by(mailboxes.c.upn).offset(PART - 1).limit(1)).scalar()
+            if last is None:
+                yield mailboxes.c.upn > after
+                return
+            yield and_(mailboxes.c.upn > after, mailboxes.c.upn <= last)
+            after = last
 
     def awaiting(self, tenant_id: str, policy_id: str, limit: int) -> list[tuple[Mailbox, list[MailboxKey]]]:
         query = select(*_MAILBOX_COLUMNS).where(mailboxes.c.pending_policy_id == policy_id, mailboxes.c.tenant_id == tenant_id).limit(limit)
