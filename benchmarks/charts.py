@@ -22,7 +22,7 @@ from benchmarks.timing import ROOT, shown
 PAGE = ROOT / "docs" / "scale.md"
 IMAGES = ROOT / "docs" / "images"
 WIDTH, HEIGHT = 760, 430
-LEFT, RIGHT, TOP, BOTTOM = 84, 24, 76, 56
+LEFT, RIGHT, TOP, BOTTOM = 84, 48, 92, 56
 HUES = ("#2f62c8", "#b3560e", "#0a7d55", "#8a3fb0")
 DARK_HUES = ("#7ca6ff", "#ef9a4d", "#35c48f", "#cf94ee")
 
@@ -152,11 +152,14 @@ def _head(chart: Chart, lines: dict[str, Points]) -> str:
         "  </style>",
         f'  <text class="name" x="{LEFT}" y="24">{escape(chart.title)}</text>',
     ]
-    x = float(LEFT)
+    x, y = float(LEFT), 46
     for number, label in enumerate([*lines, "linear"]):
+        width = 46 + 6.6 * len(label)
+        if x + width > WIDTH:
+            x, y = float(LEFT), y + 20
         kind = "guide" if label == "linear" else f"line c{number}"
-        rows.append(f'  <path class="{kind}" d="M{x:.0f} 46 h22"/><text class="key" x="{x + 28:.0f}" y="50">{escape(label)}</text>')
-        x += 46 + 6.4 * len(label)
+        rows.append(f'  <path class="{kind}" d="M{x:.0f} {y} h22"/><text class="key" x="{x + 28:.0f}" y="{y + 4}">{escape(label)}</text>')
+        x += width
     return "\n".join(rows)
 
 
