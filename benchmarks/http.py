@@ -32,7 +32,7 @@ ITEMS, BATCH_ITEMS = 512, 16
 MAILBOXES = 16
 CONNECTIONS = (1, 8, 64)
 SECONDS, QUICK_SECONDS = 2, 1
-IMPORT_LONGER = 3
+IMPORT_LONGER = 2
 """With 64 connections a batch waits for 63 others: imports are given so many times as long."""
 READS_A_SECOND = 2_500
 MSGPACK = "application/msgpack"
