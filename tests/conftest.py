@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 
 from support.databases import BOTH, SQLITE, Chosen
 from support.world import World
@@ -29,6 +30,19 @@ ON_BOTH = tuple(
     )
 )
 """Tests below these run on SQLite and on PostgreSQL, where they use a database."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one `xdist_group` run in one process.
+
+    pytest-xdist 3.8 tells the scheduler of the group by `_nodeid`, which pytest 9.2 does not read any more: without this a group's tests run
+    anywhere, and each process starts the servers they share.
+    """
+    for item in items:
+        grouped = getattr(item, "_nodeid", "")
+        if grouped:
+            item._id = coerce_node_id(grouped)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
@@ -160,9 +161,9 @@ def test_every_answer_is_one_that_the_document_tells_of(target: Target, name: st
     positive, negative = operation.as_strategy(), operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
     drawn = st.one_of(positive, positive, negative)
 
+    @seed(crc32(name.encode()))  # the same each time, and another one for each operation
     @settings(
         max_examples=EXAMPLES,
-        derandomize=True,
         database=None,
         deadline=None,
         phases=[Phase.generate],
@@ -183,4 +184,5 @@ def test_every_answer_is_one_that_the_document_tells_of(target: Target, name: st
 def test_enough_of_it_was_let_through(target: Target) -> None:
     """What only ever refuses shows little: most operations gave somebody a good answer, and each was tried."""
     assert set(OPERATIONS) == {*(route.name for route in ROUTES), "server.openapi", "server.health", "server.ready", "server.metrics"}
-    assert len(target.done) > len(OPERATIONS) // 2
+    missing = sorted(set(OPERATIONS) - target.done)
+    assert len(missing) < len(OPERATIONS) // 2, missing
