@@ -116,6 +116,7 @@ def svg(chart: Chart, points: dict[str, Points]) -> str:
         parts.append(f'  <path class="grid" d="M{LEFT} {y:.1f} H{WIDTH - RIGHT}"/>')
         parts.append(f'  <text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_label(decade)}</text>')
     parts.append(_guide(lines, across, up, place))
+    written: list[float] = []
     for number, (label, line) in enumerate(lines.items()):
         spots = [place(x, y) for x, y in line]
         parts.append(f'  <polyline class="line c{number}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in spots)}"/>')
@@ -124,7 +125,11 @@ def svg(chart: Chart, points: dict[str, Points]) -> str:
             for (x, y), (size, value) in zip(spots, line, strict=True)
         ]
         x, y = spots[-1]
-        parts.append(f'  <text class="value" x="{x - 6:.1f}" y="{y - 9:.1f}" text-anchor="end">{shown(line[-1][1])}</text>')
+        beside = next(
+            height for height in (y - 9, y + 19, y - 23, y + 33, y) if all(abs(height - other) > 13 for other in written) or height == y
+        )
+        written.append(beside)
+        parts.append(f'  <text class="value" x="{x - 6:.1f}" y="{beside:.1f}" text-anchor="end">{shown(line[-1][1])}</text>')
     parts.append(
         f'  <text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(chart.across)}</text>'
     )
