@@ -46,10 +46,11 @@ def page(results: list[dict[str, Any]]) -> str:
         *machine(),
         "",
     ]
-    if any(one["quick"] for one in results):
-        lines += ["**Quick mode: small sizes, few runs. These figures say that the benchmarks work, nothing else.**", ""]
     for one in ordered:
-        lines += [f"## {TITLES[one['benchmark']]}", "", *table(one["figures"]), ""]
+        lines += [f"## {TITLES[one['benchmark']]}", ""]
+        if one["quick"]:
+            lines += ["**Short runs** (`--quick`): they show the order of size; take them again in full before relying on them.", ""]
+        lines += [*table(one["figures"]), ""]
     return "\n".join(lines) + "\n" + NOTES.read_text(encoding="utf-8")
 
 
