@@ -127,7 +127,8 @@ def test_a_worker_ends_cleanly_when_it_is_told_to(tmp_path: Path) -> None:
         assert b"working in" in process.stderr.readline()
         process.terminate()
         assert process.wait(60) == 0
-        assert process.stderr.read() == b""
+        said = process.stderr.read().splitlines()
+        assert [line for line in said if b" info " not in line] == [], "it may have run a job meanwhile, and nothing else"
 
 
 @pytest.mark.parametrize("page", ["cli.md"])
