@@ -24,15 +24,14 @@ from keystead.api.openapi import openapi_document
 from keystead.api.wire import JSON
 from keystead.client.running import FILE, LOCK, SECRET, ServerFile
 from keystead.core.access.principal import NOBODY, Principal
-from keystead.core.errors import NotFound, Unauthenticated, Unavailable
+from keystead.core.errors import Unauthenticated, Unavailable
 from keystead.frontends.http.answers import Document
 from keystead.frontends.http.app import Parts
 from keystead.frontends.http.figures import forget_process, shared_figures
 from keystead.frontends.http.server import UNIX, bind, serve, tls_context
 from keystead.frontends.logs import start_log
-from keystead.ports.keystore import Compartment
-from keystead.services.alerting import standing_watch
-from keystead.services.jobs.runner import run_until_stopped
+from keystead.services.alerting import key_store_failure, standing_watch
+from keystead.services.jobs.runner import job_threads
 from keystead.services.sign_in import sign_in
 from keystead.wiring import describe_home, open_home
 
@@ -120,10 +119,7 @@ def _serve(
         watch: a pipe whose other end the supervisor holds: when that closes, this process stops.
     """
     stopped = threading.Event()
-    jobs = [
-        threading.Thread(target=run_until_stopped, args=(home.services, stopped), name=f"jobs-{number}", daemon=True)
-        for number in range(config.jobs)
-    ]
+    jobs = job_threads(home.services, stopped, config.jobs)
 
     def started() -> None:
         for thread in jobs:
@@ -221,8 +217,8 @@ def _checks(home: Home) -> dict[str, Callable[[], object]]:
             tx.settings.all()
 
     def keystore() -> None:
-        with contextlib.suppress(NotFound):  # that there is no such key is an answer
-            services.keystore.open(Compartment.PROVIDER, "ready", bytes(SECRET_BYTES), b"ready")
+        if failure := key_store_failure(services, None):
+            raise Unavailable(failure, "the key store does not answer", "keystead alerts list --everywhere says more")
 
     def objects() -> None:
         if silent := ", ".join(services.objects.check()):

@@ -206,7 +206,7 @@ def open_home(path: Path, environment: Mapping[str, str] | None = None) -> Home:
     file, written = describe_home(path, environment)
     if written.configuration.fleet:
         return _open(path, file, written)
-    for name in _DATABASES:
+    for name in written.configuration.databases:
         database = path / f"{name}.db"
         if not database.is_file() or not database.stat().st_size:  # opening would make an empty one, and everything would seem gone
             raise IntegrityFailure("home_part_missing", f"{database.name} of the home is missing", "restore it from a backup")
@@ -238,9 +238,6 @@ def _home_file(path: Path) -> HomeFile:
 def _member_file(configuration: Configuration) -> HomeFile:
     """What home.json says of a home, for a member of a fleet."""
     return HomeFile(FORMAT, configuration.installation.dev, configuration.installation.operator)
-
-
-_DATABASES = ("keystead", "keys", "vault")
 
 
 def _open(path: Path, file: HomeFile, written: Written) -> Home:
@@ -362,11 +359,7 @@ def _hooks(configuration: Configuration, path: Path) -> tuple[Hook, ...]:
 
 def _engines(path: Path, configuration: Configuration) -> dict[str, Engine]:
     """The three databases, by family."""
-    return {
-        "keystead": open_engine(configuration.database, path / "keystead.db", path),
-        "keys": open_engine(configuration.keystore.database, path / "keys.db", path),
-        "vault": open_engine(configuration.vault.database, path / "vault.db", path),
-    }
+    return {family: open_engine(config, path / f"{family}.db", path) for family, config in configuration.databases.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,16 +392,14 @@ def open_stores(path: Path, environment: Mapping[str, str] | None = None, new: H
         NotFound: there is no home.
         Conflict: there is a home already, and a new one was asked for.
     """
-    written = read_written(path, os.environ if environment is None else environment)
-    configuration = written.configuration
-    if configuration.fleet:
-        file = _member_file(configuration)
-    elif new is None:
-        file = _home_file(path)
-    elif (path / "home.json").exists():
-        raise Conflict("home_exists", f"{path} is a home already", "choose another --home")
+    if new is None:
+        file, written = describe_home(path, environment)
     else:
-        file = new
+        written = read_written(path, os.environ if environment is None else environment)
+        file = _member_file(written.configuration) if written.configuration.fleet else new
+        if not written.configuration.fleet and (path / "home.json").exists():
+            raise Conflict("home_exists", f"{path} is a home already", "choose another --home")
+    configuration = written.configuration
     for name in (configuration.keystore.seals, "objects", "run"):
         (path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     engines = _engines(path, configuration)

@@ -13,7 +13,7 @@ from keystead.core.configuration import Runner
 from keystead.core.errors import InvalidRequest
 from keystead.frontends.logs import start_log
 from keystead.services.alerting import standing_watch
-from keystead.services.jobs.runner import begin, run_rung, run_until_stopped, sweep
+from keystead.services.jobs.runner import begin, job_threads, run_rung, sweep
 from keystead.wiring import open_home
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ def _inline(home: Home, concurrency: int) -> Callable[[threading.Event], None]:
     """Threads that look for jobs in the database."""
 
     def work(stopped: threading.Event) -> None:
-        threads = [
-            threading.Thread(target=run_until_stopped, args=(home.services, stopped), name=f"jobs-{number}", daemon=True)
-            for number in range(concurrency)
-        ]
+        threads = job_threads(home.services, stopped, concurrency)
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -130,3 +130,24 @@ def test_a_move_meanwhile_is_no_problem(contoso: TenantWorld, box: MailboxWorld)
     result = verify(process.services)
     assert result.problems == []
     assert result.items < 6, "what moved away under the reader is not counted as read"
+
+
+def test_an_item_that_is_deleted_meanwhile_does_not_hide_those_behind_it(
+    contoso: TenantWorld, box: MailboxWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next page begins behind a place, whether or not an item is still there."""
+    monkeypatch.setattr("keystead.services.items.PAGE", 2)
+    second = box.items()[1].id
+
+    class Deleting(FolderObjects):
+        reads = 0
+
+        def get(self, ref: str, offset: int, length: int) -> bytes:
+            self.reads += 1
+            if self.reads == 2:
+                contoso.world.sql("DELETE FROM items WHERE id = ?", second)
+            return super().get(ref, offset, length)
+
+    process = contoso.world.process("verifying", objects=Deleting(contoso.world.path / "objects"))
+    result = verify(process.services)
+    assert (result.problems, result.items) == ([], 6)

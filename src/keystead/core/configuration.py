@@ -287,6 +287,11 @@ class Configuration:
     hooks: tuple[HookConfig, ...] = ()
 
     @property
+    def databases(self) -> dict[str, DatabaseConfig]:
+        """The three databases, by family."""
+        return {"keystead": self.database, "keys": self.keystore.database, "vault": self.vault.database}
+
+    @property
     def fleet(self) -> bool:
         """Whether several machines may share it: its database is a server."""
         return bool(self.database.url)

@@ -9,6 +9,7 @@ from keystead.core.access.throttle import group_of
 from keystead.core.audit.record import CALLS_REFUSED, OPERATIONS, SIGN_IN_FAILED, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
 from keystead.core.errors import KeysteadError, Unauthenticated, Unavailable
 from keystead.core.ids import new_id
+from keystead.services.refusals import Counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from keystead.core.access.principal import Principal
     from keystead.ports.tx import Tx
     from keystead.services.context import Means, Services
-    from keystead.services.refusals import Counted
     from keystead.services.sign_in_state import Report
 
 MOST_DETAIL = 1_000
@@ -132,27 +132,14 @@ def record_failures(services: Services, reports: Sequence[Report]) -> None:
         return
     with services.db.write() as tx:
         for report in reports:
-            count = sum(number for _code, number in report.codes)
-            parameters = (("Count", str(count)), ("Codes", ",".join(f"{code}={number}" for code, number in report.codes)))
-            _append(
+            _append_count(
+                services,
                 tx,
-                AuditRecord(
-                    id=new_id(services.random),
-                    creation_time=services.clock.now(),
-                    record_type=RecordType.SIGN_IN,
-                    operation=SIGN_IN_FAILED,
-                    organization_id="",
-                    user_type=UserType.REGULAR,
-                    user_key="",
-                    user_id="",
-                    workload="SignIn",
-                    result_status="Failed",
-                    object_id="",
-                    client_ip=report.address,
-                    external_access=False,
-                    request_id="",
-                    parameters=parameters,
-                ),
+                RecordType.SIGN_IN,
+                SIGN_IN_FAILED,
+                "SignIn",
+                Counted(report.address, upn="", external=False, tenant_id="", kinds=report.codes),
+                "Codes",
             )
 
 
@@ -162,28 +149,35 @@ def record_counted(services: Services, reports: Sequence[Counted]) -> None:
         return
     with services.db.write() as tx:
         for report in reports:
-            count = sum(number for _kind, number in report.kinds)
-            parameters = (("Count", str(count)), ("Calls", ",".join(f"{kind}={number}" for kind, number in report.kinds)))
-            _append(
-                tx,
-                AuditRecord(
-                    id=new_id(services.random),
-                    creation_time=services.clock.now(),
-                    record_type=RecordType.EXCHANGE_ADMIN,
-                    operation=CALLS_REFUSED,
-                    organization_id=report.tenant_id,
-                    user_type=UserType.DATA_CENTER if report.external else UserType.REGULAR,
-                    user_key=report.upn,
-                    user_id=report.upn,
-                    workload="Exchange",
-                    result_status="Failed",
-                    object_id=report.tenant_id,
-                    client_ip=report.address,
-                    external_access=report.external,
-                    request_id="",
-                    parameters=parameters,
-                ),
-            )
+            _append_count(services, tx, RecordType.EXCHANGE_ADMIN, CALLS_REFUSED, "Exchange", report, "Calls")
+
+
+def _append_count(
+    services: Services, tx: Tx, record_type: RecordType, operation: str, workload: str, report: Counted, kinds_name: str
+) -> None:
+    """One record for many failures of one caller: how many, and how often each kind, under the parameter `kinds_name`."""
+    count = sum(number for _kind, number in report.kinds)
+    kinds = ",".join(f"{kind}={number}" for kind, number in report.kinds)
+    _append(
+        tx,
+        AuditRecord(
+            id=new_id(services.random),
+            creation_time=services.clock.now(),
+            record_type=record_type,
+            operation=operation,
+            organization_id=report.tenant_id,
+            user_type=UserType.DATA_CENTER if report.external else UserType.REGULAR,
+            user_key=report.upn,
+            user_id=report.upn,
+            workload=workload,
+            result_status="Failed",
+            object_id=report.tenant_id,
+            client_ip=report.address,
+            external_access=report.external,
+            request_id="",
+            parameters=(("Count", str(count)), (kinds_name, kinds)),
+        ),
+    )
 
 
 class LogAndDirectory:

@@ -72,8 +72,8 @@ MAX_BATCH = 5_000
 MAX_ORDINAL = 2**32 - 1
 ATTEMPTS = 5
 
-SEARCH_PAGE = 1_000
-"""Items whose rows a search holds at a time."""
+PAGE = 1_000
+"""Items whose rows whoever goes through a whole mailbox holds at a time."""
 
 SEARCHERS = frozenset({Role.GLOBAL_ADMIN, Role.COMPLIANCE_ADMIN})
 
@@ -631,19 +631,29 @@ def _require_searcher(call: Call) -> None:
 
 
 def _search_mailbox(services: Services, call: Call, mailbox: Mailbox, text: str, limit: int) -> list[Hit]:
-    """The newest hits of one mailbox, which is read a page at a time: it may hold a million items, and may be moved meanwhile."""
+    """The newest hits of one mailbox, which is read a page at a time."""
     hits: list[Hit] = []
+    for page, wrapped in pages(services, mailbox.id):
+        hits += _search_page(services, call, mailbox, page, wrapped, text, limit - len(hits))
+        if len(hits) >= limit:
+            break
+    return hits
+
+
+def pages(services: Services, mailbox_id: str) -> Iterator[tuple[list[Item], list[MailboxKey]]]:
+    """All items of a mailbox, newest first, a page at a time, each with the wrapped keys of its moment.
+
+    The mailbox may hold a million items, and items may be deleted or moved meanwhile: the next page begins behind a place, not an item.
+    """
     than: tuple[int, str] | None = None
     while True:
         with services.db.read() as tx:
-            wrapped = tx.mailboxes.keys(mailbox.id)
-            page = tx.mailboxes.older_items(mailbox.id, than, SEARCH_PAGE)
+            wrapped = tx.mailboxes.keys(mailbox_id)
+            page = tx.mailboxes.older_items(mailbox_id, than, PAGE)
         if not page:
-            return hits
+            return
+        yield page, wrapped
         than = page[-1].received, page[-1].id
-        hits += _search_page(services, call, mailbox, page, wrapped, text, limit - len(hits))
-        if len(hits) >= limit:
-            return hits
 
 
 def _search_page(

@@ -17,7 +17,7 @@ from keystead.core.ids import new_id
 from keystead.core.keys.decide import Operation
 from keystead.core.policies.policy import CopyRole, Workload
 from keystead.ports.keystore import Compartment
-from keystead.services.items import key_of, open_item, open_part, open_summary
+from keystead.services.items import key_of, open_item, open_part, open_summary, pages
 from keystead.services.keyring import PROVIDER, copies_of
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _policy(services: Services, policy: Policy, known: dict[Compartment, set[str
 def _mailbox(services: Services, tenant: Tenant, mailbox_id: str, request_id: str, result: Verified) -> None:
     result.mailboxes += 1
     try:
-        for item in _items(services, mailbox_id):
+        for item in (item for page, _keys in pages(services, mailbox_id) for item in page):
             try:
                 size = _item(services, tenant.id, item, mailbox_id, request_id)
             except (IntegrityFailure, NotFound) as error:
@@ -128,17 +128,6 @@ def _mailbox(services: Services, tenant: Tenant, mailbox_id: str, request_id: st
             result.bytes += size
     except (KeyDenied, Unavailable) as error:
         result.unopened.append(f"mailbox {mailbox_id}: {error.code}")
-
-
-def _items(services: Services, mailbox_id: str) -> Iterator[Item]:
-    after = ""
-    while True:
-        with services.db.read() as tx:
-            page = tx.mailboxes.items(mailbox_id, after=after, limit=PAGE)
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1].id
 
 
 def _item(services: Services, tenant_id: str, item: Item, mailbox_id: str, request_id: str) -> int:

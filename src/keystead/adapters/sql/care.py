@@ -77,7 +77,7 @@ def check_databases(path: Path, configuration: Configuration, now: Callable[[], 
     Raises:
         InvalidRequest: `configuration_invalid`: an address is none.
     """
-    places = _places(configuration)
+    places = configuration.databases
     users = {family: _parameters(config).get("user", "") for family, config in places.items()}
     found = []
     for family, config in places.items():
@@ -110,7 +110,7 @@ def upgrade_databases(path: Path, configuration: Configuration) -> Iterator[tupl
         Conflict: `database_shared`.
         Unavailable: a server does not answer.
     """
-    for family, config in _places(configuration).items():
+    for family, config in configuration.databases.items():
         if not config.url and not (path / f"{family}.db").is_file():
             raise IntegrityFailure(
                 "home_part_missing", f"{family}.db is not there", "make a home with keystead init, or restore it from a backup"
@@ -120,14 +120,6 @@ def upgrade_databases(path: Path, configuration: Configuration) -> Iterator[tupl
             yield family, upgrade(engine, family) or "", HEADS[family]
         finally:
             engine.dispose()
-
-
-def _places(configuration: Configuration) -> Mapping[str, DatabaseConfig]:
-    return {
-        "keystead": configuration.database,
-        "keys": configuration.keystore.database,
-        "vault": configuration.vault.database,
-    }
 
 
 def _parameters(config: DatabaseConfig) -> Mapping[str, Any]:

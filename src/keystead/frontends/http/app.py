@@ -171,8 +171,7 @@ class HttpApp:
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            raise NotImplementedError(scope["type"])
+        assert scope["type"] == "http", "the server is made without web sockets and lifespan"
         self.active += 1
         try:
             await _Exchange(self, scope, receive, send).run()

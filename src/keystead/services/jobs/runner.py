@@ -7,6 +7,7 @@ claimed with. So a slice done twice, or by a runner that was thought dead, chang
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from keystead.services.jobs.upkeep import clean, collect_orphans, ensure_upkeep,
 from keystead.services.tally import Counted
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Mapping
 
     from keystead.services.context import Services
@@ -172,6 +172,13 @@ def run_until_stopped(services: Services, stopped: threading.Event) -> None:
             idle = True
         if idle:
             stopped.wait(IDLE / 1_000)
+
+
+def job_threads(services: Services, stopped: threading.Event, count: int) -> list[threading.Thread]:
+    """Threads that run jobs until they are told to stop; not started yet. A process that ends before them loses a slice at most."""
+    return [
+        threading.Thread(target=run_until_stopped, args=(services, stopped), name=f"jobs-{number}", daemon=True) for number in range(count)
+    ]
 
 
 def run_due(services: Services) -> None:
