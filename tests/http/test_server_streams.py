@@ -504,7 +504,7 @@ def test_the_time_of_a_call_covers_its_body_and_its_stream(hasty: None) -> None:
 
 
 def test_calls_that_wait_do_not_keep_others_from_running() -> None:
-    """There are two threads while calls compute, and more when they wait: for a vault that does not answer, say."""
+    """There are three threads while calls compute, and more when they wait: for a vault that does not answer, say."""
     go = threading.Event()
     waiting = []
 

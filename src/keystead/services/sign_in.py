@@ -89,9 +89,9 @@ def attempted(services: Services, client_ip: str, secret: str) -> Iterator[None]
     Raises:
         Throttled: not yet.
     """
-    state, digest, now = services.sign_in, digest_of(secret), services.clock.now()
-    names = _counted(client_ip, secret)
-    left = 0 if state.good.get(digest) else state.attempts.waiting(names, now, services.settings)
+    state, digest = services.sign_in, digest_of(secret)
+    good_lately = state.good.get(digest) is not None
+    left = 0 if good_lately else state.attempts.waiting(_counted(client_ip, secret), services.clock.now(), services.settings)
     if left:
         raise Throttled(
             "sign_in_throttled",
@@ -103,9 +103,10 @@ def attempted(services: Services, client_ip: str, secret: str) -> Iterator[None]
         yield
     except Unauthenticated:
         state.good.drop(digest)
-        state.attempts.failed(names, now, services.settings)
+        state.attempts.failed(_counted(client_ip, secret), services.clock.now(), services.settings)
         raise
-    state.good.put(digest, value=True)
+    if not good_lately:
+        state.good.put(digest, value=True)
 
 
 def digest_of(secret: str) -> bytes:

@@ -96,11 +96,28 @@ def test_a_file_that_was_replaced_is_not_written_through_the_old_connection(worl
     for name in FILES:
         (world.path / name).unlink(missing_ok=True)
     (world.path / "keystead.db").write_bytes(copy)
-    with pytest.raises(Unavailable):
-        box.add(message(2))
     result = box.add(message(1), message(2))
     assert (result.imported, result.already_present) == (2, 0), "the restored copy counts"
     assert box.statistics().item_count == 3
+
+
+def test_a_file_that_was_replaced_is_not_read_through_the_old_connection(tmp_path: Path) -> None:
+    path, other = tmp_path / "keystead.db", tmp_path / "other.db"
+    for place, value in ((path, "1s"), (other, "2s")):
+        database = SqlDatabase(sqlite_engine(place))
+        with database.write() as tx:
+            tx.settings.put("probe_interval", value)
+        database.close()
+    database = SqlDatabase(sqlite_engine(path))
+    with database.read() as tx:
+        assert tx.settings.all() == {"probe_interval": "1s"}
+    for name in FILES:
+        (tmp_path / name).unlink(missing_ok=True)
+    with pytest.raises(Unavailable), database.read() as tx:
+        tx.settings.all()
+    other.rename(path)
+    with database.read() as tx:
+        assert tx.settings.all() == {"probe_interval": "2s"}
 
 
 def test_a_damaged_file_is_an_integrity_failure(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import QueuePool, create_engine, event
@@ -26,8 +26,25 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_SECONDS = 30
+KEPT = 16
+"""Connections that stay open when nobody uses them, and as many for readers alone."""
+BESIDE = 64
+"""Connections there may be at a time beyond those that are kept."""
 _PATH, _FILE = "path", "file"
 """What is kept about a connection: the path it was opened by, and which file that was."""
+
+
+class _Pool(QueuePool):
+    """SQLAlchemy's pool, and connections readers keep for the next reader: taking one out and putting it back costs as much as a query."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - whatever SQLAlchemy gives a pool
+        super().__init__(*arguments, **options)
+        self.readers: list[Connection] = []
+
+    def dispose(self) -> None:
+        while self.readers:
+            self.readers.pop().close()
+        super().dispose()
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -42,7 +59,7 @@ def sqlite_engine(path: Path) -> Engine:
             name, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
         )
 
-    engine = create_engine("sqlite://", creator=opened, poolclass=QueuePool, pool_size=16, max_overflow=64, query_cache_size=1_000)
+    engine = create_engine("sqlite://", creator=opened, poolclass=_Pool, pool_size=KEPT, max_overflow=BESIDE, query_cache_size=1_000)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
@@ -80,13 +97,39 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One reading transaction: see `engine.reading`."""
-    with translated(), engine.connect() as connection:
-        raw = _driver(connection)
-        raw.execute("BEGIN")
+    pool = cast("_Pool", engine.pool)
+    with translated():
+        connection = _reader(engine, pool)
+        keep = False
         try:
-            yield connection
+            raw = _driver(connection)
+            raw.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction():  # SQLAlchemy's own idea of one, begun by a statement of its
+                    connection.rollback()
+                raw.rollback()
+            keep = len(pool.readers) < KEPT
         finally:
-            raw.rollback()
+            # One that an error came by is not used again, whatever the error was.
+            if keep:
+                pool.readers.append(connection)
+            else:
+                connection.close()
+
+
+def _reader(engine: Engine, pool: _Pool) -> Connection:
+    """A connection to the file that is there now: not to one that was removed or replaced while it was open."""
+    while True:
+        try:
+            connection = pool.readers.pop()
+        except IndexError:
+            connection = engine.connect()
+        if _same_file(connection):
+            return connection
+        connection.invalidate()
+        connection.close()
 
 
 def empty_log(engine: Engine) -> bool:
@@ -105,19 +148,22 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _same_file(connection: Connection) -> bool:
+    return bool(_identity(connection.info[_PATH]) == connection.info[_FILE])
+
+
 def _still_there(connection: Connection, raw: sqlite3.Connection) -> None:
     """Refuse to write to a file that was removed or replaced while it was open: the system would take the bytes and lose them.
 
     Raises:
         Unavailable: `database_lost`; the connection is not used again.
     """
-    path = connection.info[_PATH]
-    if _identity(path) != connection.info[_FILE]:
+    if not _same_file(connection):
         raw.rollback()
         connection.invalidate()
         raise Unavailable(
             "database_lost",
-            f"{path.name} was removed or replaced while it was open",
+            f"{connection.info[_PATH].name} was removed or replaced while it was open",
             "put it back, or restore it from a backup; then try again",
         )
 
