@@ -44,7 +44,7 @@ ROUNDS = 10
 """A mailbox's items are made in so many rounds over all mailboxes, each with an object of its own, as mail comes over months."""
 REAL_ITEMS = 300
 BATCH_ITEMS, BATCH_BYTES = 64, 16_000
-FULLEST, LONGEST_SECONDS = 0.8, 35 * 60
+FULLEST, LONGEST_SECONDS = 0.8, 120 * 60
 INDEX_SHARE = 0.8
 """How much making the indexes takes on the disk, sorting included, by the size of the items' table without them."""
 BESIDE_BYTES = 6_000

@@ -54,6 +54,10 @@ class Vault:
     retention_days: int
     created: int
     deleted: int | None
+    network_rules: str = ""
+    """From where it may be called, as `core.vaults.network` writes it; empty: from everywhere."""
+    read_only: bool = False
+    """Failed over to its second region: keys are used, nothing is changed (R-069)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class Key:
     name: str
     created: int
     deleted: int | None
+    rotation_policy: str = ""
+    """As `core.vaults.rotation` writes it; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,44 @@ class KeyVersion:
     tags: dict[str, str]
     public_key: bytes
     """SubjectPublicKeyInfo, DER (RFC 5280 section 4.1)."""
+    exportable: bool = False
+    """Whether it may be released to who meets its release policy; chosen when it is made."""
+    release_policy: str = ""
+    """As `core.vaults.release` writes it; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class VaultClient:
+    """A program that signs in with a secret of its own. Access policies name it by its id, so that a name used again inherits nothing."""
+
+    id: str
+    tenant_id: str
+    name: str
+    created: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecret:
+    """A secret of a client: SHA-256 of 256 random bits, and when it ends."""
+
+    id: str
+    client_id: str
+    tenant_id: str
+    digest: bytes
+    created: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """A key that access tokens are signed with; `sealed` under the vault's seal. `ends`: set when a newer one took over."""
+
+    id: str
+    public_key: bytes
+    sealed: bytes
+    created: int
+    ends: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +231,26 @@ class VaultReader(Protocol):
         """The sealed private key of a version."""
         ...
 
+    def client(self, tenant_id: str, name_or_id: str) -> VaultClient | None:
+        """A client by name or id."""
+        ...
+
+    def client_of_anyone(self, client_id: str) -> VaultClient | None:
+        """A client by id, whatever the tenant: for its sign-in, which names the tenant only in its address."""
+        ...
+
+    def clients(self, tenant_id: str) -> list[VaultClient]:
+        """All of a tenant, by name."""
+        ...
+
+    def client_secrets(self, tenant_id: str, client_id: str) -> list[ClientSecret]:
+        """Its secrets, the oldest first, ended ones too."""
+        ...
+
+    def token_keys(self) -> list[TokenKey]:
+        """The keys tokens are signed with, the newest first."""
+        ...
+
     def log(self, tenant_id: str, vault: str, after: int | None, limit: int) -> list[tuple[int, LogRecord]]:
         """Records about a vault name with their numbers, oldest first: those after a number, or the last ones for None."""
         ...
@@ -209,6 +273,10 @@ class VaultWriter(VaultReader, Protocol):
 
     def add_vault(self, vault: Vault) -> None:
         """Add one."""
+        ...
+
+    def put_vault(self, vault: Vault) -> None:
+        """Replace its network rules, its read-only mode, and its purge protection."""
         ...
 
     def set_vault_deleted(self, vault: Vault, deleted: int | None) -> None:
@@ -235,6 +303,10 @@ class VaultWriter(VaultReader, Protocol):
         """Delete it (softly), or bring it back."""
         ...
 
+    def set_rotation_policy(self, key: Key, policy: str) -> None:
+        """Replace a key's rotation policy."""
+        ...
+
     def remove_key(self, key: Key) -> None:
         """Remove it for good with all versions and their private keys."""
         ...
@@ -247,8 +319,40 @@ class VaultWriter(VaultReader, Protocol):
         """Replace the attributes of versions; key material never changes."""
         ...
 
+    def add_client(self, client: VaultClient) -> None:
+        """Add one, without secrets yet."""
+        ...
+
+    def remove_client(self, client: VaultClient) -> None:
+        """Remove it with its secrets, and from every access policy."""
+        ...
+
+    def add_client_secret(self, secret: ClientSecret) -> None:
+        """Add one."""
+        ...
+
+    def remove_client_secret(self, secret: ClientSecret) -> None:
+        """Remove it."""
+        ...
+
+    def add_token_key(self, key: TokenKey) -> None:
+        """Add one."""
+        ...
+
+    def end_token_key(self, key_id: str, ends: int) -> None:
+        """It signs no more, and verifies until then."""
+        ...
+
+    def remove_token_keys(self, before: int) -> None:
+        """Remove those that ended before a time."""
+        ...
+
     def add_log(self, record: LogRecord) -> None:
         """Append a record."""
+        ...
+
+    def add_logs(self, records: Sequence[LogRecord]) -> None:
+        """Append many with one statement."""
         ...
 
 

@@ -10,20 +10,19 @@ from keystead.core.vaults.access import Held, VaultPrincipal, application, key_r
 from keystead.ports.vault_store import AccessEntry
 from keystead.vault.lookup import find_vault, need_contributor
 from keystead.vault.record import Act, recorded
-from keystead.vault.services import person_of
+from keystead.vault.services import identity_of
 from keystead.vault.vaults import need_sight
 from keystead.vault.views import access_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keystead.api.call import Call
     from keystead.api.types.vaults import AccessGrant, AccessRevoke, AccessView, VaultNamed
     from keystead.ports.vault_store import Vault, VaultWriter
-    from keystead.vault.services import VaultServices
+    from keystead.vault.services import Caller, VaultServices
 
 
-def grant(vault: VaultServices, call: Call, request: AccessGrant) -> AccessView:
+def grant(vault: VaultServices, caller: Caller, request: AccessGrant) -> AccessView:
     """Add key permissions to what a principal holds.
 
     Raises:
@@ -45,10 +44,10 @@ def grant(vault: VaultServices, call: Call, request: AccessGrant) -> AccessView:
             roles=present.roles | key_roles(request.roles),
         )
 
-    return _change(vault, call, request, added, f"granted {','.join([*request.permissions, *request.roles])}")
+    return _change(vault, caller, request, added, f"granted {','.join([*request.permissions, *request.roles])}")
 
 
-def revoke(vault: VaultServices, call: Call, request: AccessRevoke) -> AccessView:
+def revoke(vault: VaultServices, caller: Caller, request: AccessRevoke) -> AccessView:
     """Take key permissions from a principal, or all it holds in one call (R-040).
 
     Raises:
@@ -64,17 +63,17 @@ def revoke(vault: VaultServices, call: Call, request: AccessRevoke) -> AccessVie
         gone, gone_roles = permissions(request.permissions or []), key_roles(request.roles or [])
         return replace(present, permissions=present.permissions - gone, roles=present.roles - gone_roles)
 
-    return _change(vault, call, request, less, f"revoked {','.join(named) or 'everything'}")
+    return _change(vault, caller, request, less, f"revoked {','.join(named) or 'everything'}")
 
 
-def list_all(vault: VaultServices, call: Call, request: VaultNamed) -> list[AccessView]:
+def list_all(vault: VaultServices, caller: Caller, request: VaultNamed) -> list[AccessView]:
     """Every principal of a vault with its key permissions (R-039).
 
     Raises:
         NotFound: no such vault.
         Forbidden: the caller may not see it.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> list[AccessView]:
@@ -86,9 +85,9 @@ def list_all(vault: VaultServices, call: Call, request: VaultNamed) -> list[Acce
 
 
 def _change(
-    vault: VaultServices, call: Call, request: AccessGrant | AccessRevoke, change_held: Callable[[Vault, Held], Held], note: str
+    vault: VaultServices, caller: Caller, request: AccessGrant | AccessRevoke, change_held: Callable[[Vault, Held], Held], note: str
 ) -> AccessView:
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> AccessView:

@@ -18,17 +18,16 @@ from keystead.vault.keys import free_key_name, seal_private
 from keystead.vault.lookup import find_key, find_vault, need, need_working_subscription
 from keystead.vault.material import load, public_bytes
 from keystead.vault.record import Act, recorded
-from keystead.vault.services import person_of
+from keystead.vault.services import identity_of
 from keystead.vault.views import key_uri, key_view
 
 if TYPE_CHECKING:
-    from keystead.api.call import Call
     from keystead.api.types.vaults import KeyNamed, KeyRestore, KeyView
     from keystead.ports.vault_store import Vault, VaultReader, VaultWriter
-    from keystead.vault.services import VaultServices
+    from keystead.vault.services import Caller, VaultServices
 
 
-def backup(vault: VaultServices, call: Call, request: KeyNamed) -> KeyBackupView:
+def backup(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyBackupView:
     """A sealed blob that holds a key with all versions and metadata, its name included (R-058).
 
     Raises:
@@ -36,7 +35,7 @@ def backup(vault: VaultServices, call: Call, request: KeyNamed) -> KeyBackupView
         Forbidden: the caller does not hold backup.
         PreconditionFailed: `too_many_versions` (R-063).
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> KeyBackupView:
@@ -67,7 +66,7 @@ def backup(vault: VaultServices, call: Call, request: KeyNamed) -> KeyBackupView
     return recorded(vault, identity, Act("KeyBackup", request.vault, request.name), change)
 
 
-def restore(vault: VaultServices, call: Call, request: KeyRestore) -> KeyView:
+def restore(vault: VaultServices, caller: Caller, request: KeyRestore) -> KeyView:
     """Bring a key back from a backup with every version, its metadata and its name (R-061).
 
     Raises:
@@ -78,7 +77,7 @@ def restore(vault: VaultServices, call: Call, request: KeyRestore) -> KeyView:
         PreconditionFailed: `backup_another_subscription`, `backup_another_geography` (R-062), `subscription_cancelled`.
         Conflict: a key of that name exists, or is deleted and can be recovered (R-060, R-049).
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> KeyView:

@@ -24,7 +24,7 @@ from keystead.vault.lookup import find_deleted_key, find_key, find_vault, key_st
 from keystead.vault.material import generate, load_import, private_bytes, public_bytes
 from keystead.vault.record import Act, prepared_and_recorded, recorded
 from keystead.vault.retention import remove_key
-from keystead.vault.services import person_of
+from keystead.vault.services import identity_of
 from keystead.vault.vaults import page_limit
 from keystead.vault.views import key_view
 
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from keystead.api.call import Call
     from keystead.api.types.vaults import KeyCreate, KeyImport, KeyList, KeyNamed, KeyUpdate, KeyVersionNamed, KeyView, VaultNamed
     from keystead.ports.vault_store import Vault, VaultReader, VaultWriter
     from keystead.vault.material import PrivateKey
-    from keystead.vault.services import Identity, VaultServices
+    from keystead.vault.services import Caller, Identity, VaultServices
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class _Fresh:
     private: PrivateKey = field(repr=False)
 
 
-def create(vault: VaultServices, call: Call, request: KeyCreate) -> KeyView:
+def create(vault: VaultServices, caller: Caller, request: KeyCreate) -> KeyView:
     """Create a key, or a new current version of one of that name (R-020, R-023, R-024).
 
     Raises:
@@ -69,7 +68,7 @@ def create(vault: VaultServices, call: Call, request: KeyCreate) -> KeyView:
         PreconditionFailed: `sku_not_supported`: an HSM key in a standard vault (R-018); `subscription_cancelled`.
         Conflict: a deleted key holds the name (R-049).
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
 
     def prepare() -> _Fresh:
         key_name(request.name)
@@ -87,7 +86,7 @@ def create(vault: VaultServices, call: Call, request: KeyCreate) -> KeyView:
     return prepared_and_recorded(vault, identity, Act("KeyCreate", request.vault, request.name), prepare, change)
 
 
-def import_(vault: VaultServices, call: Call, request: KeyImport) -> KeyView:
+def import_(vault: VaultServices, caller: Caller, request: KeyImport) -> KeyView:
     """Import a private key as a new key or a new current version (R-023).
 
     Raises:
@@ -97,7 +96,7 @@ def import_(vault: VaultServices, call: Call, request: KeyImport) -> KeyView:
         PreconditionFailed: `sku_not_supported`, `subscription_cancelled`.
         Conflict: a deleted key holds the name (R-049).
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
 
     def prepare() -> _Fresh:
         key_name(request.name)
@@ -112,7 +111,7 @@ def import_(vault: VaultServices, call: Call, request: KeyImport) -> KeyView:
     return prepared_and_recorded(vault, identity, Act("KeyImport", request.vault, request.name), prepare, change)
 
 
-def rotate(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
+def rotate(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
     """Make a new current version of the same type and size, with the same operations and tags, enabled and without dates (R-034).
 
     Raises:
@@ -120,7 +119,7 @@ def rotate(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
         Forbidden: the caller does not hold rotate.
         PreconditionFailed: `subscription_cancelled`.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
 
     def present(tx: VaultReader) -> tuple[Vault, KeyVersion]:
         now = vault.clock.now()
@@ -153,14 +152,14 @@ def rotate(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
     return prepared_and_recorded(vault, identity, Act("KeyRotate", request.vault, request.name), prepare, change)
 
 
-def show(vault: VaultServices, call: Call, request: KeyVersionNamed) -> KeyView:
+def show(vault: VaultServices, caller: Caller, request: KeyVersionNamed) -> KeyView:
     """One version of a key, the current one where none is named: its public half and attributes, never the private one.
 
     Raises:
         NotFound: no such vault, key or version.
         Forbidden: the caller does not hold get.
     """
-    return get_key(vault, person_of(call), request.vault, request.name, request.version)
+    return get_key(vault, identity_of(caller), request.vault, request.name, request.version)
 
 
 def get_key(vault: VaultServices, identity: Identity, vault_name: str, name: str, version: str | None) -> KeyView:
@@ -174,7 +173,7 @@ def get_key(vault: VaultServices, identity: Identity, vault_name: str, name: str
     )
 
 
-def list_all(vault: VaultServices, call: Call, request: KeyList) -> list[KeyView]:
+def list_all(vault: VaultServices, caller: Caller, request: KeyList) -> list[KeyView]:
     """The current versions of the keys of a vault that are not deleted, by name.
 
     Raises:
@@ -184,13 +183,13 @@ def list_all(vault: VaultServices, call: Call, request: KeyList) -> list[KeyView
     """
     return _list(
         vault,
-        person_of(call),
+        identity_of(caller),
         Act("KeyList", request.vault),
         lambda tx, found, _: tx.keys(found.tenant_id, found.id, request.after, page_limit(vault, request.limit)),
     )
 
 
-def list_versions(vault: VaultServices, call: Call, request: KeyNamed) -> list[KeyView]:
+def list_versions(vault: VaultServices, caller: Caller, request: KeyNamed) -> list[KeyView]:
     """All versions of a key, the oldest first.
 
     Raises:
@@ -202,10 +201,10 @@ def list_versions(vault: VaultServices, call: Call, request: KeyNamed) -> list[K
         find_key(tx, found, request.name, None, now)
         return tx.key_versions(found.tenant_id, found.id, request.name)
 
-    return _list(vault, person_of(call), Act("KeyListVersions", request.vault, request.name), versions)
+    return _list(vault, identity_of(caller), Act("KeyListVersions", request.vault, request.name), versions)
 
 
-def list_deleted(vault: VaultServices, call: Call, request: VaultNamed) -> list[KeyView]:
+def list_deleted(vault: VaultServices, caller: Caller, request: VaultNamed) -> list[KeyView]:
     """The deleted keys of a vault that can be recovered, by name.
 
     Raises:
@@ -216,20 +215,20 @@ def list_deleted(vault: VaultServices, call: Call, request: VaultNamed) -> list[
     def deleted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
         return [version for version in tx.deleted_keys(found.tenant_id, found.id) if key_state(version, found, now) is Existence.DELETED]
 
-    return _list(vault, person_of(call), Act("KeyListDeleted", request.vault), deleted)
+    return _list(vault, identity_of(caller), Act("KeyListDeleted", request.vault), deleted)
 
 
-def enable(vault: VaultServices, call: Call, request: KeyVersionNamed) -> KeyView:
+def enable(vault: VaultServices, caller: Caller, request: KeyVersionNamed) -> KeyView:
     """Enable a version of a key, or all of them where none is named.
 
     Raises:
         NotFound: no such vault, key or version.
         Forbidden: the caller does not hold update.
     """
-    return _set_enabled(vault, call, request, enabled=True)
+    return _set_enabled(vault, caller, request, enabled=True)
 
 
-def disable(vault: VaultServices, call: Call, request: KeyVersionNamed) -> KeyView:
+def disable(vault: VaultServices, caller: Caller, request: KeyVersionNamed) -> KeyView:
     """Disable a version of a key, or all of them where none is named: no cryptographic operation answers any more (R-029).
 
     Disabling the key means every version: who takes a key away must not be surprised by an older version that still opens data.
@@ -238,10 +237,10 @@ def disable(vault: VaultServices, call: Call, request: KeyVersionNamed) -> KeyVi
         NotFound: no such vault, key or version.
         Forbidden: the caller does not hold update.
     """
-    return _set_enabled(vault, call, request, enabled=False)
+    return _set_enabled(vault, caller, request, enabled=False)
 
 
-def update(vault: VaultServices, call: Call, request: KeyUpdate) -> KeyView:
+def update(vault: VaultServices, caller: Caller, request: KeyUpdate) -> KeyView:
     """Change operations, activation date, expiry date or tags of a version, the current one where none is named.
 
     Raises:
@@ -269,17 +268,17 @@ def update(vault: VaultServices, call: Call, request: KeyUpdate) -> KeyView:
     def wanted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
         return [find_key(tx, found, request.name, request.version, now)]
 
-    return _update(vault, person_of(call), Act("KeyUpdate", request.vault, request.name, request.version, note), wanted, changed)
+    return _update(vault, identity_of(caller), Act("KeyUpdate", request.vault, request.name, request.version, note), wanted, changed)
 
 
-def delete(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
+def delete(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
     """Delete a key softly with all versions: until its retention ends it can be listed, recovered and purged, nothing else (R-048).
 
     Raises:
         NotFound: no such vault or key.
         Forbidden: the caller does not hold delete.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> KeyView:
@@ -292,14 +291,14 @@ def delete(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
     return recorded(vault, identity, Act("KeyDelete", request.vault, request.name), change)
 
 
-def recover(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
+def recover(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
     """Bring a deleted key back with all versions (R-047).
 
     Raises:
         NotFound: no such vault or deleted key.
         Forbidden: the caller does not hold recover.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> KeyView:
@@ -312,7 +311,7 @@ def recover(vault: VaultServices, call: Call, request: KeyNamed) -> KeyView:
     return recorded(vault, identity, Act("KeyRecover", request.vault, request.name), change)
 
 
-def purge(vault: VaultServices, call: Call, request: KeyNamed) -> Purged:
+def purge(vault: VaultServices, caller: Caller, request: KeyNamed) -> Purged:
     """Destroy a deleted key for good, with all versions (R-051).
 
     Raises:
@@ -320,7 +319,7 @@ def purge(vault: VaultServices, call: Call, request: KeyNamed) -> Purged:
         Forbidden: the caller does not hold purge.
         PreconditionFailed: `purge_protected` (R-052, R-056).
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> Purged:
@@ -405,13 +404,13 @@ def _add_version(vault: VaultServices, tx: VaultWriter, found: Vault, name: str,
     return version
 
 
-def _set_enabled(vault: VaultServices, call: Call, request: KeyVersionNamed, *, enabled: bool) -> KeyView:
+def _set_enabled(vault: VaultServices, caller: Caller, request: KeyVersionNamed, *, enabled: bool) -> KeyView:
     def wanted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
         named = find_key(tx, found, request.name, request.version, now)
         return [named] if request.version else tx.key_versions(found.tenant_id, found.id, request.name)
 
     act = Act("KeyUpdate", request.vault, request.name, request.version, "enabled" if enabled else "disabled")
-    return _update(vault, person_of(call), act, wanted, lambda version: replace(version, enabled=enabled))
+    return _update(vault, identity_of(caller), act, wanted, lambda version: replace(version, enabled=enabled))
 
 
 def _update(

@@ -36,9 +36,11 @@ _T = TypeVar("_T")
 _P = TypeVar("_P")
 
 CATEGORY = "AuditEvent"
-API_VERSION = "v1"
 MAX_TEXT = 2_048
 """Characters of a text field that a caller chooses."""
+
+MAX_CLIENT_INFO = 256
+"""The same of the caller's name for itself."""
 
 _STATUS: tuple[tuple[type[KeysteadError], int], ...] = (
     (InvalidRequest, 400),
@@ -136,7 +138,7 @@ def _record(
         time=started,
         resource_id=f"/tenants/{identity.tenant_id}" + (f"/vaults/{vault}" if vault else ""),
         operation_name=act.operation,
-        operation_version=API_VERSION,
+        operation_version=identity.api_version,
         category=CATEGORY,
         result_type="Success" if error is None else "Failure",
         result_signature="OK" if error is None else error.code,
@@ -147,8 +149,8 @@ def _record(
         identity_kind=identity.principal.kind,
         identity_name=identity.principal.name,
         identity_application_id=identity.principal.application_id,
-        client_info="keystead",
-        request_uri=uri[:MAX_TEXT],
+        client_info=identity.client_info[:MAX_CLIENT_INFO],
+        request_uri=(identity.request_uri or uri)[:MAX_TEXT],
         object_id=(object_id or uri)[:MAX_TEXT],
         http_status_code=200 if error is None else _status(error),
     )

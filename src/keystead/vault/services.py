@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from keystead.core.errors import IntegrityFailure
 from keystead.core.vaults.access import PrincipalKind, VaultPrincipal, application, person
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from keystead.core.secret import SecretKey
     from keystead.ports.clock import Clock
     from keystead.ports.vault_store import VaultStore
+
+    Caller: TypeAlias = "Call | Identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,9 @@ class Identity:
         client_ip: empty inside one process.
         correlation_id: id of the call that led to this one.
         roles: a person's roles in the tenant.
+        client_info: what program calls, as it says itself; for the log.
+        request_uri: the address it called; empty inside one process.
+        api_version: of the face it called.
     """
 
     principal: VaultPrincipal
@@ -64,6 +69,9 @@ class Identity:
     client_ip: str = ""
     correlation_id: str = ""
     roles: frozenset[str] = frozenset()
+    client_info: str = "keystead"
+    request_uri: str = ""
+    api_version: str = "v1"
 
     @property
     def is_person(self) -> bool:
@@ -94,9 +102,11 @@ def open_vault(
     return VaultServices(store, opened, clock, random, chosen, LoadedKeys(chosen.loaded_keys))
 
 
-def person_of(call: Call) -> Identity:
-    """The person behind a call of a route."""
-    return Identity(person(call.principal.upn), call.tenant_id, call.client_ip, call.request_id, frozenset(call.principal.roles))
+def identity_of(caller: Caller) -> Identity:
+    """Who calls a use case: the person behind a call of a route, or whom a front end of the vault's own has signed in."""
+    if isinstance(caller, Identity):
+        return caller
+    return Identity(person(caller.principal.upn), caller.tenant_id, caller.client_ip, caller.request_id, frozenset(caller.principal.roles))
 
 
 def application_of(name: str, tenant_id: str) -> Identity:

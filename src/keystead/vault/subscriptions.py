@@ -11,27 +11,26 @@ from keystead.ports.vault_store import Subscription
 from keystead.ports.vaults import SubscriptionFacts
 from keystead.vault.lookup import REGISTERED, find_subscription, need_working_subscription, protection
 from keystead.vault.record import Act, recorded
-from keystead.vault.services import person_of
+from keystead.vault.services import identity_of
 from keystead.vault.views import subscription_state, subscription_view
 
 if TYPE_CHECKING:
-    from keystead.api.call import Call
     from keystead.api.types.base import Empty
     from keystead.api.types.vaults import SubscriptionCreate, SubscriptionNamed, SubscriptionView
     from keystead.ports.vault_store import VaultWriter
-    from keystead.vault.services import Identity, VaultServices
+    from keystead.vault.services import Caller, Identity, VaultServices
 
 KINDS = ("paid", "trial", "free", "sponsored", "msdn", "legacy")
 
 
-def create(vault: VaultServices, call: Call, request: SubscriptionCreate) -> SubscriptionView:
+def create(vault: VaultServices, caller: Caller, request: SubscriptionCreate) -> SubscriptionView:
     """Create a subscription in the caller's directory (R-015).
 
     Raises:
         InvalidRequest: the name or kind.
         Conflict: `subscription_exists`.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> SubscriptionView:
@@ -62,14 +61,14 @@ def create(vault: VaultServices, call: Call, request: SubscriptionCreate) -> Sub
     return recorded(vault, identity, Act("SubscriptionPut", note=request.name), change)
 
 
-def protect(vault: VaultServices, call: Call, request: SubscriptionNamed) -> SubscriptionView:
+def protect(vault: VaultServices, caller: Caller, request: SubscriptionNamed) -> SubscriptionView:
     """Register a subscription for mandatory retention: Pending for the time of the setting, then Registered (R-055). Asking again changes nothing.
 
     Raises:
         NotFound: no such subscription.
         PreconditionFailed: `subscription_cancelled`.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> SubscriptionView:
@@ -83,14 +82,14 @@ def protect(vault: VaultServices, call: Call, request: SubscriptionNamed) -> Sub
     return recorded(vault, identity, Act("SubscriptionRegister", note=request.name), change)
 
 
-def cancel(vault: VaultServices, call: Call, request: SubscriptionNamed) -> SubscriptionView:
+def cancel(vault: VaultServices, caller: Caller, request: SubscriptionNamed) -> SubscriptionView:
     """Cancel a subscription at once and for good: the keys of its vaults can no longer be used.
 
     Raises:
         NotFound: no such subscription.
         PreconditionFailed: `subscription_protected`: it is registered for mandatory retention (R-056).
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> SubscriptionView:
@@ -108,9 +107,9 @@ def cancel(vault: VaultServices, call: Call, request: SubscriptionNamed) -> Subs
     return recorded(vault, identity, Act("SubscriptionCancel", note=request.name), change)
 
 
-def list_all(vault: VaultServices, call: Call, _request: Empty) -> list[SubscriptionView]:
+def list_all(vault: VaultServices, caller: Caller, _request: Empty) -> list[SubscriptionView]:
     """All subscriptions of the tenant, by name."""
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
     return recorded(
         vault,

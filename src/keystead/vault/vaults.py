@@ -27,22 +27,21 @@ from keystead.vault.lookup import (
 )
 from keystead.vault.record import Act, recorded
 from keystead.vault.retention import remove_vault
-from keystead.vault.services import person_of
+from keystead.vault.services import identity_of
 from keystead.vault.views import log_entry, vault_view
 
 if TYPE_CHECKING:
-    from keystead.api.call import Call
     from keystead.api.types.base import Empty
     from keystead.api.types.vaults import VaultCreate, VaultLogEntry, VaultLogQuery, VaultNamed, VaultView
     from keystead.ports.vault_store import VaultReader, VaultWriter
-    from keystead.vault.services import Identity, VaultServices
+    from keystead.vault.services import Caller, Identity, VaultServices
 
 SKUS = ("standard", "premium")
 WATCHING_ROLES = frozenset(Role) - {Role.USER, Role.LOCKBOX_APPROVER}
 """Roles that see the access policy and log of every vault of their tenant."""
 
 
-def create(vault: VaultServices, call: Call, request: VaultCreate) -> VaultView:
+def create(vault: VaultServices, caller: Caller, request: VaultCreate) -> VaultView:
     """Create a vault. Its creator may change its access policy and holds R-011's six permissions on it, never purge (R-041).
 
     In a vault of the role-based model the creator holds no role until one is given (R-044).
@@ -53,7 +52,7 @@ def create(vault: VaultServices, call: Call, request: VaultCreate) -> VaultView:
         PreconditionFailed: `subscription_cancelled`.
         Conflict: `vault_already_exists`; with inner code `ObjectIsDeletedButRecoverable` where a deleted vault holds the name (R-049).
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> VaultView:
@@ -70,13 +69,13 @@ def create(vault: VaultServices, call: Call, request: VaultCreate) -> VaultView:
     return recorded(vault, identity, Act("VaultPut", request.name), change)
 
 
-def show(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
+def show(vault: VaultServices, caller: Caller, request: VaultNamed) -> VaultView:
     """One vault.
 
     Raises:
         NotFound: no such vault in this tenant, or it is deleted.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
     return recorded(
         vault,
@@ -86,24 +85,24 @@ def show(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
     )
 
 
-def list_all(vault: VaultServices, call: Call, _request: Empty) -> list[VaultView]:
+def list_all(vault: VaultServices, caller: Caller, _request: Empty) -> list[VaultView]:
     """The active vaults of the tenant, by name."""
-    return _listing(vault, call, "VaultList", Existence.ACTIVE)
+    return _listing(vault, caller, "VaultList", Existence.ACTIVE)
 
 
-def list_deleted(vault: VaultServices, call: Call, _request: Empty) -> list[VaultView]:
+def list_deleted(vault: VaultServices, caller: Caller, _request: Empty) -> list[VaultView]:
     """The deleted vaults of the tenant that can be recovered, by name."""
-    return _listing(vault, call, "VaultListDeleted", Existence.DELETED)
+    return _listing(vault, caller, "VaultListDeleted", Existence.DELETED)
 
 
-def delete(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
+def delete(vault: VaultServices, caller: Caller, request: VaultNamed) -> VaultView:
     """Delete a vault softly: from now on it can only be listed, recovered and purged, and none of its keys answers (R-048).
 
     Raises:
         NotFound: no such vault.
         Forbidden: the caller may not change the vault.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> VaultView:
@@ -115,14 +114,14 @@ def delete(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
     return recorded(vault, identity, Act("VaultDelete", request.vault), change)
 
 
-def recover(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
+def recover(vault: VaultServices, caller: Caller, request: VaultNamed) -> VaultView:
     """Bring a deleted vault back with its keys and access policy. Roles do not come back, but the one who recovers is its contributor (R-057).
 
     Raises:
         NotFound: no such deleted vault.
         Forbidden: the caller may not change the vault.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> VaultView:
@@ -137,7 +136,7 @@ def recover(vault: VaultServices, call: Call, request: VaultNamed) -> VaultView:
     return recorded(vault, identity, Act("VaultRecover", request.vault), change)
 
 
-def purge(vault: VaultServices, call: Call, request: VaultNamed) -> Purged:
+def purge(vault: VaultServices, caller: Caller, request: VaultNamed) -> Purged:
     """Destroy a deleted vault and its keys for good (R-051).
 
     Raises:
@@ -145,7 +144,7 @@ def purge(vault: VaultServices, call: Call, request: VaultNamed) -> Purged:
         Forbidden: the caller may not change the vault, or does not hold purge on it.
         PreconditionFailed: `purge_protected` (R-052, R-056).
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> Purged:
@@ -160,14 +159,14 @@ def purge(vault: VaultServices, call: Call, request: VaultNamed) -> Purged:
     return recorded(vault, identity, Act("VaultPurge", request.vault), change)
 
 
-def log(vault: VaultServices, call: Call, request: VaultLogQuery) -> list[VaultLogEntry]:
+def log(vault: VaultServices, caller: Caller, request: VaultLogQuery) -> list[VaultLogEntry]:
     """The log of a vault name in this tenant, oldest first; also of a vault that is deleted or gone.
 
     Raises:
         InvalidRequest: `limit_invalid`.
         Forbidden: `vault_access_denied`: the caller neither holds anything on the vault nor has a role that watches over all.
     """
-    identity = person_of(call)
+    identity = identity_of(caller)
 
     def change(tx: VaultWriter) -> list[VaultLogEntry]:
         limit = page_limit(vault, request.limit)
@@ -247,8 +246,8 @@ def _free_name(vault: VaultServices, tx: VaultWriter, name: str, tenant_id: str,
     raise Conflict("vault_already_exists", f"the vault name {name} is taken; vault names are globally unique", "choose another name")
 
 
-def _listing(vault: VaultServices, call: Call, operation: str, wanted: Existence) -> list[VaultView]:
-    identity = person_of(call)
+def _listing(vault: VaultServices, caller: Caller, operation: str, wanted: Existence) -> list[VaultView]:
+    identity = identity_of(caller)
     now = vault.clock.now()
     return recorded(
         vault,

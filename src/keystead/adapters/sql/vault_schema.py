@@ -5,7 +5,21 @@ Times are milliseconds since the epoch. Private keys are sealed before they come
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
 
 METADATA = MetaData(
     naming_convention={
@@ -57,6 +71,8 @@ vault = Table(
     Column("retention_days", Integer, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("deleted", BigInteger),
+    Column("network_rules", Text, nullable=False, server_default=""),
+    Column("read_only", Boolean, nullable=False, server_default=false()),
     Index(None, "tenant_id"),
 )
 
@@ -82,6 +98,7 @@ vault_key = Table(
     Column("name_lower", String(127), nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("deleted", BigInteger),
+    Column("rotation_policy", Text, nullable=False, server_default=""),
     UniqueConstraint("vault_id", "name_lower"),
 )
 
@@ -105,7 +122,43 @@ vault_key_version = Table(
     Column("tags", Text, nullable=False),
     Column("public_key", LargeBinary, nullable=False),
     Column("sealed_private", LargeBinary, nullable=False),
+    Column("exportable", Boolean, nullable=False, server_default=false()),
+    Column("release_policy", Text, nullable=False, server_default=""),
     UniqueConstraint("vault_id", "version"),
+)
+
+vault_client = Table(
+    "vault_client",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("tenant_id", String(36), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("name_lower", String(128), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("created_by", String(320), nullable=False),
+    UniqueConstraint("tenant_id", "name_lower"),
+)
+
+vault_client_secret = Table(
+    "vault_client_secret",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("client_id", String(36), ForeignKey("vault_client.id"), nullable=False),
+    Column("tenant_id", String(36), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Index(None, "client_id"),
+)
+
+vault_token_key = Table(
+    "vault_token_key",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("ends", BigInteger),
 )
 
 vault_log = Table(

@@ -12,9 +12,20 @@ from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, updat
 from keystead.adapters.sql import vault_schema as tables
 from keystead.adapters.sql.engine import reading, writing
 from keystead.adapters.sql.migrate import ensure_current
+from keystead.adapters.sql.rows import Many
 from keystead.core.vaults.access import Held, KeyRole, Permission, PrincipalKind, VaultPrincipal
 from keystead.core.vaults.usage import KeyOperation, KeyType
-from keystead.ports.vault_store import AccessEntry, Key, KeyVersion, LogRecord, Subscription, Vault
+from keystead.ports.vault_store import (
+    AccessEntry,
+    ClientSecret,
+    Key,
+    KeyVersion,
+    LogRecord,
+    Subscription,
+    TokenKey,
+    Vault,
+    VaultClient,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,12 +41,14 @@ _SUBSCRIPTION: Select[Any] = select(
 _VAULT: Select[Any] = select(
     *tables.vault.c["id", "tenant_id", "name"],
     *(column.label(f"subscription_{column.name}") for column in _SUBSCRIPTION.selected_columns),
-    *tables.vault.c["resource_group", "region", "sku", "rbac", "purge_protection", "retention_days", "created", "deleted"],
+    *tables.vault.c[
+        "resource_group", "region", "sku", "rbac", "purge_protection", "retention_days", "created", "deleted", "network_rules", "read_only"
+    ],
 ).join(
     tables.subscription,
     and_(tables.subscription.c.id == tables.vault.c.subscription_id, tables.subscription.c.tenant_id == tables.vault.c.tenant_id),
 )
-_KEY: Select[Any] = select(*tables.vault_key.c["id", "tenant_id", "vault_id", "name", "created", "deleted"])
+_KEY: Select[Any] = select(*tables.vault_key.c["id", "tenant_id", "vault_id", "name", "created", "deleted", "rotation_policy"])
 _KEY_FIELDS = len(_KEY.selected_columns)
 _KEY_VERSION: Select[Any] = select(
     *_KEY.selected_columns,
@@ -53,6 +66,8 @@ _KEY_VERSION: Select[Any] = select(
         "updated",
         "tags",
         "public_key",
+        "exportable",
+        "release_policy",
     ],
 ).join(
     tables.vault_key_version,
@@ -64,6 +79,8 @@ _HIGHEST = (
     .correlate(tables.vault_key)
     .scalar_subquery()
 )
+
+_CLIENT: Select[Any] = select(*tables.vault_client.c["id", "tenant_id", "name", "created", "created_by"])
 
 # What every wrapKey and unwrapKey asks, put together once: building such a statement costs as much as running it.
 _VAULT_OF_ANYONE = _VAULT.where(tables.vault.c.name_lower == bindparam("name"))
@@ -81,7 +98,7 @@ _VERSION_OF_KEY = _KEY_VERSION.where(
 )
 _CURRENT_VERSION = _VERSION_OF_KEY.where(tables.vault_key_version.c.ordinal == _HIGHEST)
 _NAMED_VERSION = _VERSION_OF_KEY.where(tables.vault_key_version.c.version == bindparam("version"))
-_ADD_LOG = insert(tables.vault_log)
+_ADD_LOG = Many(insert(tables.vault_log))
 _LOG_FIELDS = tuple(name for name in tables.vault_log.c.keys() if name != "id")  # noqa: SIM118 - a column collection iterates over columns
 
 
@@ -166,7 +183,18 @@ class SqlVaultTransaction:
                 retention_days=vault.retention_days,
                 created=vault.created,
                 deleted=vault.deleted,
+                network_rules=vault.network_rules,
+                read_only=vault.read_only,
             )
+        )
+
+    def put_vault(self, vault: Vault) -> None:
+        """See the port."""
+        table = tables.vault
+        self._connection.execute(
+            update(table)
+            .where(table.c.tenant_id == vault.tenant_id, table.c.id == vault.id)
+            .values(network_rules=vault.network_rules, read_only=vault.read_only, purge_protection=vault.purge_protection)
         )
 
     def set_vault_deleted(self, vault: Vault, deleted: int | None) -> None:
@@ -285,6 +313,14 @@ class SqlVaultTransaction:
             .values(deleted=deleted)
         )
 
+    def set_rotation_policy(self, key: Key, policy: str) -> None:
+        """See the port."""
+        self._connection.execute(
+            update(tables.vault_key)
+            .where(tables.vault_key.c.tenant_id == key.tenant_id, tables.vault_key.c.id == key.id)
+            .values(rotation_policy=policy)
+        )
+
     def remove_key(self, key: Key) -> None:
         """See the port. `secure_delete` overwrites what the rows held."""
         for table, column in ((tables.vault_key_version, "key_id"), (tables.vault_key, "id")):
@@ -304,6 +340,7 @@ class SqlVaultTransaction:
                 curve=version.curve,
                 created=version.created,
                 public_key=version.public_key,
+                exportable=version.exportable,
                 sealed_private=sealed,
                 **_attributes(version),
             )
@@ -318,6 +355,89 @@ class SqlVaultTransaction:
                 .where(table.c.tenant_id == version.key.tenant_id, table.c.key_id == version.key.id, table.c.ordinal == version.ordinal)
                 .values(**_attributes(version))
             )
+
+    # -- clients and what their tokens are signed with -----------------------------------------------------------------------------
+
+    def client(self, tenant_id: str, name_or_id: str) -> VaultClient | None:
+        """See the port."""
+        text = name_or_id.lower()
+        row = self._connection.execute(
+            _CLIENT.where(
+                tables.vault_client.c.tenant_id == tenant_id,
+                or_(tables.vault_client.c.name_lower == text, tables.vault_client.c.id == text),
+            )
+        ).first()
+        return None if row is None else VaultClient(*row)
+
+    def client_of_anyone(self, client_id: str) -> VaultClient | None:
+        """See the port."""
+        row = self._connection.execute(_CLIENT.where(tables.vault_client.c.id == client_id.lower())).first()
+        return None if row is None else VaultClient(*row)
+
+    def clients(self, tenant_id: str) -> list[VaultClient]:
+        """See the port."""
+        rows = self._connection.execute(
+            _CLIENT.where(tables.vault_client.c.tenant_id == tenant_id).order_by(tables.vault_client.c.name_lower)
+        )
+        return [VaultClient(*row) for row in rows]
+
+    def add_client(self, client: VaultClient) -> None:
+        """See the port."""
+        self._connection.execute(insert(tables.vault_client).values(**asdict(client), name_lower=client.name.lower()))
+
+    def remove_client(self, client: VaultClient) -> None:
+        """See the port."""
+        access, secrets, table = tables.vault_access, tables.vault_client_secret, tables.vault_client
+        self._connection.execute(
+            delete(access).where(
+                access.c.tenant_id == client.tenant_id, access.c.principal_kind == PrincipalKind.CLIENT, access.c.principal == client.id
+            )
+        )
+        self._connection.execute(delete(secrets).where(secrets.c.tenant_id == client.tenant_id, secrets.c.client_id == client.id))
+        self._connection.execute(delete(table).where(table.c.tenant_id == client.tenant_id, table.c.id == client.id))
+
+    def client_secrets(self, tenant_id: str, client_id: str) -> list[ClientSecret]:
+        """See the port."""
+        table = tables.vault_client_secret
+        rows = self._connection.execute(
+            select(*table.c["id", "client_id", "tenant_id", "digest", "created", "expires"])
+            .where(table.c.tenant_id == tenant_id, table.c.client_id == client_id)
+            .order_by(table.c.created, table.c.id)
+        )
+        return [ClientSecret(*row) for row in rows]
+
+    def add_client_secret(self, secret: ClientSecret) -> None:
+        """See the port."""
+        self._connection.execute(insert(tables.vault_client_secret).values(**asdict(secret)))
+
+    def remove_client_secret(self, secret: ClientSecret) -> None:
+        """See the port."""
+        table = tables.vault_client_secret
+        self._connection.execute(delete(table).where(table.c.tenant_id == secret.tenant_id, table.c.id == secret.id))
+
+    def token_keys(self) -> list[TokenKey]:
+        """See the port."""
+        table = tables.vault_token_key
+        rows = self._connection.execute(
+            select(*table.c["id", "public_key", "sealed", "created", "ends"]).order_by(table.c.created.desc(), table.c.id)
+        )
+        return [TokenKey(*row) for row in rows]
+
+    def add_token_key(self, key: TokenKey) -> None:
+        """See the port."""
+        self._connection.execute(insert(tables.vault_token_key).values(**asdict(key)))
+
+    def end_token_key(self, key_id: str, ends: int) -> None:
+        """See the port."""
+        table = tables.vault_token_key
+        self._connection.execute(update(table).where(table.c.id == key_id).values(ends=ends))
+
+    def remove_token_keys(self, before: int) -> None:
+        """See the port."""
+        table = tables.vault_token_key
+        self._connection.execute(delete(table).where(table.c.ends < before))
+
+    # -- the log -------------------------------------------------------------------------------------------------------------------
 
     def log(self, tenant_id: str, vault: str, after: int | None, limit: int) -> list[tuple[int, LogRecord]]:
         """See the port."""
@@ -334,7 +454,11 @@ class SqlVaultTransaction:
 
     def add_log(self, record: LogRecord) -> None:
         """See the port."""
-        self._connection.execute(_ADD_LOG, {name: getattr(record, name) for name in _LOG_FIELDS})
+        self.add_logs([record])
+
+    def add_logs(self, records: Sequence[LogRecord]) -> None:
+        """See the port."""
+        _ADD_LOG.run(self._connection, [{name: getattr(record, name) for name in _LOG_FIELDS} for record in records])
 
     def _one_vault(self, query: Select[Any], place: dict[str, str]) -> Vault | None:
         row = self._connection.execute(query, place).first()
@@ -388,7 +512,9 @@ def _vault(row: Row[Any]) -> Vault:
 
 
 def _key_version(row: Row[Any]) -> KeyVersion:
-    version, ordinal, kty, size, curve, key_ops, enabled, not_before, expires, created, updated, tags, public_key = row[_KEY_FIELDS:]
+    version, ordinal, kty, size, curve, key_ops, enabled, not_before, expires, created, updated, tags, public_key, *release = row[
+        _KEY_FIELDS:
+    ]
     return KeyVersion(
         key=Key(*row[:_KEY_FIELDS]),
         version=version,
@@ -404,6 +530,8 @@ def _key_version(row: Row[Any]) -> KeyVersion:
         updated=updated,
         tags=json.loads(tags),
         public_key=public_key,
+        exportable=release[0],
+        release_policy=release[1],
     )
 
 
@@ -415,5 +543,6 @@ def _attributes(version: KeyVersion) -> dict[str, Any]:
         "not_before": version.not_before,
         "expires": version.expires,
         "updated": version.updated,
+        "release_policy": version.release_policy,
         "tags": json.dumps(version.tags, sort_keys=True, ensure_ascii=False),
     }

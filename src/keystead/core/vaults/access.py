@@ -29,6 +29,7 @@ class Permission(StrEnum):
     RECOVER = "recover"
     BACKUP = "backup"
     RESTORE = "restore"
+    RELEASE = "release"
     DECRYPT = "decrypt"
     ENCRYPT = "encrypt"
     UNWRAP_KEY = "unwrapKey"
@@ -84,23 +85,30 @@ _PERMISSIONS = {permission.lower(): permission for permission in Permission}
 
 
 class PrincipalKind(StrEnum):
-    """People sign in; applications are the service's; SERVICE is the vault itself, which holds no permissions and appears in the log only."""
+    """Who calls a vault.
+
+    People sign in; applications are the service's own; clients are programs that sign in over the network with a secret; SERVICE is the
+    vault itself, which holds no permissions and appears in the log only.
+    """
 
     PERSON = "person"
     APPLICATION = "application"
+    CLIENT = "client"
     SERVICE = "service"
 
 
 @dataclass(frozen=True, slots=True)
 class VaultPrincipal:
-    """Whom an access policy names: a person by UPN, an application by its short name."""
+    """Whom an access policy names: a person by UPN, an application by its short name, a client by its id."""
 
     kind: PrincipalKind
     name: str
 
     @property
     def application_id(self) -> str:
-        """The fixed id of an application; empty for a person."""
+        """The id of an application or client; empty for a person."""
+        if self.kind is PrincipalKind.CLIENT:
+            return self.name
         return APPLICATION_IDS[self.name] if self.kind is PrincipalKind.APPLICATION else ""
 
 
@@ -139,6 +147,11 @@ def application(text: str) -> VaultPrincipal:
             "principal_unknown", f"{text!r} is not an application", f"use one of {', '.join(APPLICATION_IDS)}, or --upn for a person"
         )
     return VaultPrincipal(PrincipalKind.APPLICATION, name)
+
+
+def client(client_id: str) -> VaultPrincipal:
+    """A client, by its id."""
+    return VaultPrincipal(PrincipalKind.CLIENT, client_id)
 
 
 def permissions(names: Iterable[str]) -> frozenset[Permission]:
