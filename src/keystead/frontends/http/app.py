@@ -28,6 +28,7 @@ from keystead.core.access.principal import NOBODY
 from keystead.core.configuration import ServerConfig
 from keystead.core.errors import InvalidRequest, KeysteadError, Unavailable
 from keystead.core.ids import new_id
+from keystead.frontends.asgi.threads import Threads
 from keystead.frontends.http.answers import (
     Answer,
     Document,
@@ -41,7 +42,6 @@ from keystead.frontends.http.answers import (
 from keystead.frontends.http.credentials import UNIX, Credentials, Proxies, credentials
 from keystead.frontends.http.requests import check_media_type, from_body, from_query
 from keystead.frontends.http.router import Router
-from keystead.frontends.http.threads import Threads
 from keystead.frontends.http.turns import Turns
 from keystead.frontends.http.uploads import Bridge
 

@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
+from keystead.api.wire import REQUEST_ID
 from keystead.core.errors import Conflict, InvalidRequest, Unavailable
-from keystead.frontends.http.app import HttpApp, Parts
-from keystead.frontends.http.protocol import protocol_of
+from keystead.frontends.asgi.protocol import Refusals, protocol_of
+from keystead.frontends.http.answers import error_answer
+from keystead.frontends.http.app import HttpApp, Parts, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from keystead.core.configuration import ServerConfig
+    from keystead.core.errors import KeysteadError
+    from keystead.frontends.asgi.protocol import Plain, Refused
 
 UNIX = "unix:"
 BACKLOG = 1_024
@@ -79,7 +83,7 @@ def make_server(parts: Parts) -> Server:
     context = tls_context(limits)
     config = uvicorn.Config(
         app,
-        http=protocol_of(parts),
+        http=protocol_of(refusals(parts)),
         interface="asgi3",
         lifespan="off",
         ws="none",
@@ -92,6 +96,21 @@ def make_server(parts: Parts) -> Server:
         ssl_context_factory=None if context is None else lambda _config, _default: context,
     )
     return Server(app, config, limits)
+
+
+def refusals(parts: Parts) -> Refusals:
+    """What connections of this face are refused with: problem documents; observers see these calls too, without a route."""
+
+    def answer(error: KeysteadError, request_id: str) -> Plain:
+        made = error_answer(error, (REQUEST_ID.lower().encode(), request_id.encode()))
+        return made.status, made.headers, made.body
+
+    def tell(refused: Refused) -> None:
+        for observer in parts.observers:
+            observer.began()
+            observer.ended(Seen(refused.request_id, "", "", "", "", refused.status, refused.code, 0.0, 0, refused.size, refused.peer))
+
+    return Refusals(parts.config, parts.random, answer, tell)
 
 
 def serve(

@@ -2,31 +2,35 @@
 
 - A head (request line and headers) must arrive within a time, and within a size; what stands around the chunks of a body, within a size.
 - More connections than the limit are answered 503; far more are cut.
-- What cannot be parsed is answered as a problem document, or cuts the connection when an answer is under way.
+- What cannot be parsed is answered in the error shape of the face, or cuts the connection when an answer is under way.
 - A client that takes nothing of what waits for it is cut, whether or not its answer is finished: else whoever never reads keeps a
   connection for ever.
 - The application may cut a connection, and can see that a client has gone.
+
+Every face over HTTP is served by it; what a face adds is its `Refusals`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from keystead.api.wire import REQUEST_ID
-from keystead.core.errors import InvalidRequest, Unavailable
+from keystead.core.errors import InvalidRequest, KeysteadError, Unavailable
 from keystead.core.ids import new_id
-from keystead.frontends.http.answers import Answer, error_answer
-from keystead.frontends.http.app import Seen
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from keystead.frontends.http.app import Parts
+    from keystead.core.configuration import ServerConfig
+    from keystead.core.ids import RandomBytes
+
+    Plain = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
 
 LARGEST_HEAD = 32 * 1024
 """Bytes of the request line and all headers."""
@@ -39,14 +43,46 @@ OVER_LIMIT = 100
 """Connections beyond the limit that are still told so; those beyond these are cut without a word."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that was answered without the application: nobody has read what it asks for.
+
+    Attributes:
+        size: bytes of the answer's body.
+        peer: the client's address; empty where it has none.
+    """
+
+    request_id: str
+    status: int
+    code: str
+    size: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What a face gives its connections.
+
+    Attributes:
+        limits: times in milliseconds, and how many connections there may be.
+        random: for request ids.
+        answer: an error, for a request id, as status, headers (without `connection`) and body.
+        tell: told of each refusal in the event loop; must not block.
+    """
+
+    limits: ServerConfig
+    random: RandomBytes
+    answer: Callable[[KeysteadError, str], Plain]
+    tell: Callable[[Refused], None]
+
+
 class KeysteadProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, parts: Parts, **named: Any) -> None:  # noqa: ANN401 - uvicorn gives them
+    def __init__(self, refusals: Refusals, **named: Any) -> None:  # noqa: ANN401 - uvicorn gives them
         super().__init__(**named)
-        self.limits = parts.config
-        self.random = parts.random
-        self.observers = parts.observers
+        self.refusals = refusals
+        self.limits = refusals.limits
         self.lost = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
@@ -195,9 +231,7 @@ class KeysteadProtocol(HttpToolsProtocol):
             self._refuse(_too_large(f"the headers have more than {LARGEST_HEAD} bytes"))
             return
         if self._too_many:
-            self._refuse(
-                error_answer(Unavailable("server_busy", "the server has as many connections as it takes", "try again in a moment"))
-            )
+            self._refuse(Unavailable("server_busy", "the server has as many connections as it takes", "try again in a moment"))
             return
         super().on_headers_complete()
 
@@ -239,50 +273,43 @@ class KeysteadProtocol(HttpToolsProtocol):
         elif not self._head_bytes and self._in_head:
             self.transport.close()
         else:
-            self._refuse(
-                error_answer(InvalidRequest("body_timed_out", "the request did not arrive in time", "send it again, without a pause"))
-            )
+            self._refuse(InvalidRequest("body_timed_out", "the request did not arrive in time", "send it again, without a pause"))
 
     # -- answering without the application ---------------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words say nothing to people
         """What came is no HTTP."""
-        self._refuse(error_answer(InvalidRequest("http_invalid", "this is no valid HTTP/1.1 request", "")))
+        self._refuse(InvalidRequest("http_invalid", "this is no valid HTTP/1.1 request", ""))
 
-    def _refuse(self, answer: Answer) -> None:
+    def _refuse(self, error: KeysteadError) -> None:
         """Answer and close; where another answer is under way nothing may be written in its middle, so the connection is cut."""
         self._head_arrived()
         if not self._idle():
             self.abort()
             return
-        request_id = new_id(self.random)
-        self._tell(request_id, answer)
-        lines = [STATUS_LINE[answer.status]]
-        for name, value in (*answer.headers, (REQUEST_ID.lower().encode(), request_id.encode()), (b"connection", b"close")):
+        request_id = new_id(self.refusals.random)
+        status, headers, body = self.refusals.answer(error, request_id)
+        peer = self.client[0] if self.client else ""
+        self.refusals.tell(Refused(request_id, status, error.code, len(body), peer))
+        lines = [STATUS_LINE[status]]
+        for name, value in (*headers, (b"connection", b"close")):
             lines += [name, b": ", value, b"\r\n"]
-        self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
+        self.transport.write(b"".join([*lines, b"\r\n", body]))
         self.transport.close()
         self._await_taking()
 
-    def _tell(self, request_id: str, answer: Answer) -> None:
-        """Whoever looks at calls sees this one too, without a route: nobody has read what it asks for."""
-        peer = self.client[0] if self.client else ""
-        for observer in self.observers:
-            observer.began()
-            observer.ended(Seen(request_id, "", "", "", "", answer.status, answer.code, 0.0, 0, answer.size, peer))
+
+def _too_large(what: str) -> InvalidRequest:
+    return InvalidRequest("headers_too_large", what, "send less in the headers")
 
 
-def _too_large(what: str) -> Answer:
-    return error_answer(InvalidRequest("headers_too_large", what, "send less in the headers"))
-
-
-def protocol_of(parts: Parts) -> type[KeysteadProtocol]:
-    """The protocol with the limits of a server, and those who look at its calls; uvicorn makes one of it for each connection."""
+def protocol_of(refusals: Refusals) -> type[KeysteadProtocol]:
+    """The protocol with the limits and the error shape of a face; uvicorn makes one of it for each connection."""
 
     class LimitedProtocol(KeysteadProtocol):
         """With these limits."""
 
         def __init__(self, **named: Any) -> None:  # noqa: ANN401 - uvicorn gives them
-            super().__init__(parts, **named)
+            super().__init__(refusals, **named)
 
     return LimitedProtocol
