@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from keystead.api.call import Content
-from keystead.api.types import mailboxes, policies, tenants, tokens, vaults, watching
+from keystead.api.types import mailboxes, policies, tenants, tokens, vault_clients, vaults, watching
 from keystead.api.types.base import Empty
 
 if TYPE_CHECKING:
@@ -124,6 +124,30 @@ VAULT_ROUTES: tuple[Route, ...] = (
     ),
     _vault_route("vault.access.grant", "POST /vaults/{vault}/access/grant", "access:grant", (vaults.AccessGrant, vaults.AccessView)),
     _vault_route("vault.access.revoke", "POST /vaults/{vault}/access/revoke", "access:revoke", (vaults.AccessRevoke, vaults.AccessView)),
+    _vault_route(
+        "vault.client.create", "POST /vault-clients", "clients:create", (vault_clients.ClientCreate, vault_clients.ClientSecretShown)
+    ),
+    _vault_route("vault.client.list", "GET /vault-clients", "clients:list_all", (Empty, list[vault_clients.ClientView]), changes=False),
+    _vault_route(
+        "vault.client.show",
+        "GET /vault-clients/{client}",
+        "clients:show",
+        (vault_clients.ClientNamed, vault_clients.ClientView),
+        changes=False,
+    ),
+    _vault_route("vault.client.delete", "DELETE /vault-clients/{client}", "clients:delete", (vault_clients.ClientNamed, tenants.Done)),
+    _vault_route(
+        "vault.client.secret.add",
+        "POST /vault-clients/{client}/secrets",
+        "clients:add_secret",
+        (vault_clients.ClientSecretAdd, vault_clients.ClientSecretShown),
+    ),
+    _vault_route(
+        "vault.client.secret.remove",
+        "DELETE /vault-clients/{client}/secrets/{secret}",
+        "clients:remove_secret",
+        (vault_clients.ClientSecretNamed, tenants.Done),
+    ),
     _vault_route("key.create", "POST /vaults/{vault}/keys", "keys:create", (vaults.KeyCreate, vaults.KeyView)),
     _vault_route("key.import", "PUT /vaults/{vault}/keys/{name}", "keys:import_", (vaults.KeyImport, vaults.KeyView)),
     _vault_route("key.list", "GET /vaults/{vault}/keys", "keys:list_all", (vaults.KeyList, list[vaults.KeyView]), changes=False),

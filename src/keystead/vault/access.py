@@ -6,7 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import InvalidRequest, PreconditionFailed
-from keystead.core.vaults.access import Held, VaultPrincipal, application, key_roles, permissions, person
+from keystead.core.vaults.access import (
+    APPLICATION_IDS,
+    Held,
+    PrincipalKind,
+    VaultPrincipal,
+    application,
+    client,
+    key_roles,
+    permissions,
+    person,
+)
 from keystead.ports.vault_store import AccessEntry
 from keystead.vault.lookup import find_vault, need_contributor
 from keystead.vault.record import Act, recorded
@@ -18,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keystead.api.types.vaults import AccessGrant, AccessRevoke, AccessView, VaultNamed
-    from keystead.ports.vault_store import Vault, VaultWriter
-    from keystead.vault.services import Caller, VaultServices
+    from keystead.ports.vault_store import Vault, VaultReader, VaultWriter
+    from keystead.vault.services import Caller, Identity, VaultServices
 
 
 def grant(vault: VaultServices, caller: Caller, request: AccessGrant) -> AccessView:
@@ -79,7 +89,7 @@ def list_all(vault: VaultServices, caller: Caller, request: VaultNamed) -> list[
     def change(tx: VaultWriter) -> list[AccessView]:
         found = find_vault(tx, identity, request.vault, now)
         need_sight(tx, identity, found, request.vault)
-        return [access_view(found, entry) for entry in tx.access(found.tenant_id, found.id)]
+        return [_view(tx, found, entry) for entry in tx.access(found.tenant_id, found.id)]
 
     return recorded(vault, identity, Act("VaultGet", request.vault, note="access policy"), change)
 
@@ -91,12 +101,12 @@ def _change(
     now = vault.clock.now()
 
     def change(tx: VaultWriter) -> AccessView:
-        principal = _principal(request)
+        principal = _principal(tx, identity, request)
         found = find_vault(tx, identity, request.vault, now)
         need_contributor(tx, identity, found)
         entry = AccessEntry(principal, change_held(found, tx.held(found.tenant_id, found.id, principal)))
         tx.put_access(found.tenant_id, found.id, entry)
-        return access_view(found, entry)
+        return _view(tx, found, entry)
 
     return recorded(
         vault, identity, Act("VaultPatch", request.vault, note=f"access policy: {note}, {request.upn or request.principal}"), change
@@ -117,13 +127,36 @@ def _need_model(found: Vault, permissions: list[str], roles: list[str]) -> None:
         )
 
 
-def _principal(request: AccessGrant | AccessRevoke) -> VaultPrincipal:
+def _principal(tx: VaultReader, identity: Identity, request: AccessGrant | AccessRevoke) -> VaultPrincipal:
+    """Whom a request names: a person, one of the service's applications, or a client of the tenant."""
     if request.upn is not None and request.principal is None:
         return person(request.upn)
-    if request.principal is not None and request.upn is None:
-        return person(request.principal) if "@" in request.principal else application(request.principal)
-    raise InvalidRequest(
-        "principal_missing",
-        "name exactly one principal",
-        "give --upn UPN for a person, or --principal mail, files or tenant for an application",
-    )
+    if request.principal is None or request.upn is not None:
+        raise InvalidRequest(
+            "principal_missing",
+            "name exactly one principal",
+            "give --upn UPN for a person, or --principal for an application (mail, files, tenant) or a client",
+        )
+    if "@" in request.principal:
+        return person(request.principal)
+    if request.principal.lower() in _APPLICATIONS:
+        return application(request.principal)
+    found = tx.client(identity.tenant_id, request.principal)
+    if found is None:
+        raise InvalidRequest(
+            "principal_unknown",
+            f"{request.principal[:128]!r} is neither an application nor a client of the tenant",
+            f"use one of {', '.join(APPLICATION_IDS)}, a client that keystead vault client list shows, or --upn for a person",
+        )
+    return client(found.id)
+
+
+_APPLICATIONS = frozenset(APPLICATION_IDS) | frozenset(APPLICATION_IDS.values())
+
+
+def _view(tx: VaultReader, found: Vault, entry: AccessEntry) -> AccessView:
+    """One line of an access policy, with the name a client has now."""
+    if entry.principal.kind is not PrincipalKind.CLIENT:
+        return access_view(found, entry)
+    named = tx.client(found.tenant_id, entry.principal.name)
+    return access_view(found, entry, "" if named is None else named.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keystead.api.types.base import utc, utc_or_none
@@ -15,6 +16,26 @@ from keystead.vault.material import public_pem
 
 if TYPE_CHECKING:
     from keystead.ports.vault_store import AccessEntry, KeyVersion, LogRecord, Subscription, Vault
+
+
+@dataclass(frozen=True, slots=True)
+class KeyShown:
+    """What a use case found or made: a key version, its vault, and the time at which that was so. Each face shows it in its own shape."""
+
+    vault: Vault
+    version: KeyVersion
+    now: int
+    suffix: str
+
+    @property
+    def id(self) -> str:
+        """Its full identifier inside this service; the log names it."""
+        return key_uri(self.vault, self.version, self.suffix)
+
+    @property
+    def view(self) -> KeyView:
+        """As the service's own interface shows it."""
+        return key_view(self.vault, self.version, self.suffix, self.now)
 
 
 def subscription_state(subscription: Subscription) -> str:
@@ -59,12 +80,12 @@ def vault_view(vault: Vault, suffix: str, now: int) -> VaultView:
     )
 
 
-def access_view(vault: Vault, entry: AccessEntry) -> AccessView:
-    """One line of an access policy."""
+def access_view(vault: Vault, entry: AccessEntry, client_name: str = "") -> AccessView:
+    """One line of an access policy; a client is shown by the name it has, beside its id."""
     return AccessView(
         vault=vault.name,
         kind=entry.principal.kind,
-        principal=entry.principal.name,
+        principal=client_name or entry.principal.name,
         application_id=entry.principal.application_id or None,
         permissions=sorted(entry.held.effective),
         roles=sorted(entry.held.roles),

@@ -136,7 +136,7 @@ class VaultLogEntry(Response, frozen=True):
 
 
 class AccessGrant(Request, frozen=True):
-    """Give a principal more key permissions on a vault: a person by `upn`, or an application (mail, files, tenant) by `principal`.
+    """Give a principal more key permissions on a vault: a person by `upn`, or an application (mail, files, tenant) or client by `principal`.
 
     In a vault of the role-based model `roles` (crypto-officer, crypto-user, crypto-service-encryption-user) take the place of
     `permissions`. `contributor` gives the right to change the vault and its access policy, which is no key permission (R-013).
@@ -161,7 +161,7 @@ class AccessRevoke(Request, frozen=True):
 
 
 class AccessView(Response, frozen=True):
-    """What one principal holds on a vault, `permissions` by name or by role. `kind`: person or application."""
+    """What one principal holds on a vault, `permissions` by name or by role. `kind`: person, application or client."""
 
     vault: str
     kind: str

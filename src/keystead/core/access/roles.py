@@ -89,6 +89,13 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
             *("backup", "restore", "delete", "deleted", "recover", "purge"),
         )
     },
+    # programs that use key vaults over the network: giving one a secret is giving away what it may do
+    "vault.client.create": _VAULT_MAKERS,
+    "vault.client.list": _DIRECTORY,
+    "vault.client.show": _DIRECTORY,
+    "vault.client.delete": _VAULT_MAKERS,
+    "vault.client.secret.add": _VAULT_MAKERS,
+    "vault.client.secret.remove": _VAULT_MAKERS,
     # data encryption policies
     **{f"policy.{verb}": _EXCHANGE for verb in ("validate", "create", "refresh", "set", "enable", "disable")},
     "policy.list": _DIRECTORY,

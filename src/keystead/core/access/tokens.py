@@ -103,6 +103,7 @@ NEVER_SCOPED = frozenset(
         *("token.create", "provider-token.create"),
         *("user.reissue-claim", "tenant.reissue-claim"),
         *("sign-in-provider.set", "settings.set"),
+        *("vault.client.create", "vault.client.secret.add"),
     }
 )
 """Routes that make tokens, or make tokens of others good, or let tokens live longer: no scope opens them. Whoever holds a service token
