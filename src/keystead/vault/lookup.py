@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from keystead.api.types.base import utc
 from keystead.core.errors import Forbidden, NotFound, PreconditionFailed
-from keystead.core.vaults.access import allow, allow_contributor
+from keystead.core.vaults.access import READING_PERMISSIONS, allow, allow_contributor
 from keystead.core.vaults.recovery import Existence, RecoveryLevel, existence, recovery_level, scheduled_purge
+from keystead.vault.guard import need_address, need_writable
 
 if TYPE_CHECKING:
     from keystead.core.vaults.access import Held, Permission
@@ -138,21 +139,27 @@ def held(tx: VaultReader, identity: Identity, vault: Vault) -> Held:
 
 
 def need(tx: VaultReader, identity: Identity, vault: Vault, permission: Permission) -> None:
-    """Let a caller through that holds a key permission.
+    """Let a caller through that holds a key permission, comes from where the vault may be called, and changes nothing where nothing may change.
 
     Raises:
-        Forbidden: `vault_access_denied`.
+        Forbidden: `vault_firewall` (R-043), `vault_access_denied`.
+        PreconditionFailed: `vault_read_only` (R-069).
     """
+    need_address(identity, vault)
     allow(held(tx, identity, vault), permission, identity.principal, vault.name)
+    if permission not in READING_PERMISSIONS:
+        need_writable(vault)
 
 
 def need_contributor(tx: VaultReader, identity: Identity, vault: Vault) -> None:
-    """Let a caller through that may change the vault.
+    """Let a caller through that may change the vault, while it can be changed. From where it comes does not matter.
 
     Raises:
         Forbidden: `vault_access_denied`.
+        PreconditionFailed: `vault_read_only` (R-069).
     """
     allow_contributor(held(tx, identity, vault), identity.principal, vault.name)
+    need_writable(vault)
 
 
 def need_working_subscription(subscription: Subscription) -> None:

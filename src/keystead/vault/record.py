@@ -19,12 +19,15 @@ from keystead.core.errors import (
     KeysteadError,
     NotFound,
     PreconditionFailed,
+    Throttled,
+    Unauthenticated,
     Unavailable,
 )
 from keystead.core.ids import VAULT_NAME
 from keystead.core.vaults.uri import KeyUri
 from keystead.ports.vault_store import LogRecord
 from keystead.ports.vaults import WrappedValue
+from keystead.vault.views import KeyShown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +48,12 @@ MAX_CLIENT_INFO = 256
 _STATUS: tuple[tuple[type[KeysteadError], int], ...] = (
     (InvalidRequest, 400),
     (IntegrityFailure, 400),
+    (Unauthenticated, 401),
     (Forbidden, 403),
     (PreconditionFailed, 403),
     (NotFound, 404),
     (Conflict, 409),
+    (Throttled, 429),
     (Unavailable, 503),
 )
 """HTTP status of a refusal as a key vault answers it: a disabled or expired key is 403."""
@@ -100,6 +105,30 @@ def prepared_and_recorded(
     return result
 
 
+def journaled(services: VaultServices, identity: Identity, act: Act, call: Callable[[], tuple[_T, str]]) -> _T:
+    """Run a call that changes nothing, and let its answer go when its record is durable: records of many calls are committed together.
+
+    Args:
+        services: of the vault.
+        identity: who calls.
+        act: what the call is about.
+        call: gives the answer, and the full identifier of what it is about.
+
+    Raises:
+        KeysteadError: what `call` raised, after the refusal was recorded.
+        Unavailable: the record could not be written; no answer is given.
+    """
+    started = services.clock.now()
+    try:
+        with services.journal.call():
+            result, object_id = call()
+    except KeysteadError as error:
+        services.journal.keep(_record(services, identity, act, started, error=error, owner=_owner_now(services, identity, act)))
+        raise
+    services.journal.keep(_record(services, identity, act, started, object_id=object_id))
+    return result
+
+
 def add_record(services: VaultServices, tx: VaultWriter, identity: Identity, act: Act) -> None:
     """Record something that happens inside another call's transaction."""
     tx.add_log(_record(services, identity, act, services.clock.now()))
@@ -113,9 +142,14 @@ def _owner(tx: VaultReader, identity: Identity, act: Act) -> str:
     return identity.tenant_id if vault is None else vault.tenant_id
 
 
+def _owner_now(services: VaultServices, identity: Identity, act: Act) -> str:
+    with services.store.reading() as tx:
+        return _owner(tx, identity, act)
+
+
 def _object_id(result: object) -> str:
     """The full identifier a call answered about, where its answer names one."""
-    if isinstance(result, KeyView):
+    if isinstance(result, KeyView | KeyShown):
         return result.id
     return result.key_uri if isinstance(result, WrappedValue) else ""
 

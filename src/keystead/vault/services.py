@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from keystead.core.access.throttle import Pace
 from keystead.core.errors import IntegrityFailure
 from keystead.core.vaults.access import PrincipalKind, VaultPrincipal, application, person
 from keystead.core.vaults.seal import VaultSeal
+from keystead.ports.clock import DAY, HOUR, MINUTE
+from keystead.vault.guard import RateLimits
+from keystead.vault.journal import Journal
 from keystead.vault.loaded import LoadedKeys
+from keystead.vault.token_state import TokenState
 
 if TYPE_CHECKING:
     from keystead.api.call import Call
@@ -20,6 +25,10 @@ if TYPE_CHECKING:
     Caller: TypeAlias = "Call | Identity"
 
 
+SIGN_IN_PACE = Pace(free=10, delay=1_000, most=MINUTE, forget=15 * MINUTE)
+"""As for people and their tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class VaultSettings:
     """Settings of the key vault.
@@ -29,17 +38,28 @@ class VaultSettings:
         protection_delay_ms: how long registering a subscription for mandatory retention takes, in milliseconds (R-055).
         loaded_keys: private keys kept in memory as loaded objects; one of RSA-2048 takes some 10 KB.
         page: most entries of one page of a listing.
+        rate_percent: how much of the published rate limits a vault has (R-066); 0: no limits.
+        client_secret_lifetime: longest, and usual, life of a client's secret, in milliseconds like the next three.
+        client_token_lifetime: of access tokens; token_key_lifetime: after how long they are signed with a fresh key.
+        clock_leeway: how far the clocks of two processes of one installation may be apart.
+        pace: how long clients wait that fail to sign in again and again.
     """
 
     uri_suffix: str = ".vault.localhost"
     protection_delay_ms: int = 0
     loaded_keys: int = 10_000
     page: int = 1_000
+    rate_percent: int = 100
+    client_secret_lifetime: int = 730 * DAY
+    client_token_lifetime: int = HOUR
+    token_key_lifetime: int = 30 * DAY
+    clock_leeway: int = MINUTE
+    pace: Pace = SIGN_IN_PACE
 
 
 @dataclass(frozen=True, slots=True)
 class VaultServices:
-    """Everything a use case of the vault needs. Made by `open_vault`."""
+    """Everything a use case of the vault needs. Made by `open_vault`; who is done with it closes the journal before the store."""
 
     store: VaultStore
     seal: VaultSeal
@@ -47,6 +67,9 @@ class VaultServices:
     random: RandomBytes
     settings: VaultSettings
     loaded: LoadedKeys
+    limits: RateLimits
+    journal: Journal
+    tokens: TokenState = field(default_factory=TokenState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +122,7 @@ def open_vault(
             "the vault database was made under another seal",
             "give the seal that belongs to this database, or restore both from the same backup",
         )
-    return VaultServices(store, opened, clock, random, chosen, LoadedKeys(chosen.loaded_keys))
+    return VaultServices(store, opened, clock, random, chosen, LoadedKeys(chosen.loaded_keys), RateLimits(chosen.rate_percent), Journal(store))
 
 
 def identity_of(caller: Caller) -> Identity:

@@ -9,7 +9,7 @@ from keystead.api.types.vaults import Purged
 from keystead.core.access.principal import Role
 from keystead.core.errors import Conflict, Forbidden, InvalidRequest
 from keystead.core.ids import display_name, new_id
-from keystead.core.vaults.access import ADMINISTRATOR_PERMISSIONS, Held, Permission
+from keystead.core.vaults.access import ADMINISTRATOR_PERMISSIONS, Held, Permission, allow
 from keystead.core.vaults.recovery import Existence, retention
 from keystead.core.vaults.regions import region_name
 from keystead.core.vaults.uri import vault_name
@@ -19,7 +19,6 @@ from keystead.vault.lookup import (
     find_subscription,
     find_vault,
     held,
-    need,
     need_contributor,
     need_purgeable,
     need_working_subscription,
@@ -150,7 +149,7 @@ def purge(vault: VaultServices, caller: Caller, request: VaultNamed) -> Purged:
     def change(tx: VaultWriter) -> Purged:
         found = find_deleted_vault(tx, identity, request.vault, now)
         need_contributor(tx, identity, found)
-        need(tx, identity, found, Permission.PURGE)
+        allow(held(tx, identity, found), Permission.PURGE, identity.principal, found.name)  # from wherever: it is about the vault
         need_purgeable(found, f"the vault {found.name}", found.deleted or now, now)
         tx.remove_vault(found)
         vault.loaded.forget(found.id)

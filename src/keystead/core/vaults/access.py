@@ -47,6 +47,23 @@ ADMINISTRATOR_PERMISSIONS = frozenset(
 )
 """What a key vault administrator holds by default: no delete, no purge (R-011, R-012)."""
 
+READING_PERMISSIONS = frozenset(
+    {
+        Permission.GET,
+        Permission.LIST,
+        Permission.BACKUP,
+        Permission.RELEASE,
+        Permission.DECRYPT,
+        Permission.ENCRYPT,
+        Permission.UNWRAP_KEY,
+        Permission.WRAP_KEY,
+        Permission.VERIFY,
+        Permission.SIGN,
+        Permission.GET_ROTATION_POLICY,
+    }
+)
+"""What may be done while a vault is failed over (R-069); whatever is not here changes something."""
+
 
 class KeyRole(StrEnum):
     """Roles of the role-based model, the alternative to permission lists (R-044, requirements 2.5)."""
