@@ -142,6 +142,58 @@ class AccessEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Usable:
+    """What a cryptographic call looks at, of one moment: the vault, what the caller holds on it, and the key version if there is one.
+
+    Nothing is decided yet: each may be deleted, disabled or not allowed.
+    """
+
+    vault: Vault
+    held: Held
+    version: KeyVersion | None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedVersion:
+    """What the upkeep looks at of a key version that rotates by a policy or expires.
+
+    Attributes:
+        current: whether it is the key's current one.
+        near_told: the expiry that was told of when it came near; expired_told: when it had come. None: nothing was told yet.
+    """
+
+    tenant_id: str
+    vault_id: str
+    key_name: str
+    rotation_policy: str
+    version: str
+    current: bool
+    enabled: bool
+    created: int
+    expires: int | None
+    near_told: int | None
+    expired_told: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogSearch:
+    """Which records of a log are wanted; what is empty or None does not narrow.
+
+    Attributes:
+        operation: its name, such as KeyUnwrap.
+        result: `Success` or `Failure`, or the result's signature, which is the code of a refusal.
+        principal: the name of who called, in lower case as people, applications and clients are named, or an application's id.
+        start, end: when, in milliseconds; `end` is not included.
+    """
+
+    operation: str = ""
+    result: str = ""
+    principal: str = ""
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LogRecord:
     """One call, allowed or refused: the fields of requirements 2.12 (R-067)."""
 
@@ -166,6 +218,9 @@ class LogRecord:
     request_uri: str
     object_id: str
     http_status_code: int
+
+
+EVERY_RECORD = LogSearch()
 
 
 class VaultReader(Protocol):
@@ -223,6 +278,10 @@ class VaultReader(Protocol):
         """A version of a key, deleted or not; the current one for None."""
         ...
 
+    def usable(self, tenant_id: str, vault: str, principal: VaultPrincipal, name: str, version: str | None) -> Usable | None:
+        """`vault`, `held` and `key_version` in one query; None where the tenant has no vault of that name."""
+        ...
+
     def key_versions(self, tenant_id: str, vault_id: str, name: str) -> list[KeyVersion]:
         """All versions of a key, oldest first."""
         ...
@@ -251,7 +310,16 @@ class VaultReader(Protocol):
         """The keys tokens are signed with, the newest first."""
         ...
 
-    def log(self, tenant_id: str, vault: str, after: int | None, limit: int) -> list[tuple[int, LogRecord]]:
+    def watched(self, before: int) -> list[WatchedVersion]:
+        """Of every tenant, for the upkeep: current versions of keys with a rotation policy, and all whose expiry before a time is untold.
+
+        Deleted keys are not among them.
+        """
+        ...
+
+    def log(
+        self, tenant_id: str, vault: str, after: int | None, limit: int, wanted: LogSearch = EVERY_RECORD
+    ) -> list[tuple[int, LogRecord]]:
         """Records about a vault name with their numbers, oldest first: those after a number, or the last ones for None."""
         ...
 
@@ -317,6 +385,10 @@ class VaultWriter(VaultReader, Protocol):
 
     def put_key_versions(self, versions: Sequence[KeyVersion]) -> None:
         """Replace the attributes of versions; key material never changes."""
+        ...
+
+    def put_told(self, version: WatchedVersion) -> None:
+        """Replace what was told of a version's expiry."""
         ...
 
     def add_client(self, client: VaultClient) -> None:

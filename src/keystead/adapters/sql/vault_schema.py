@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 METADATA = MetaData(
@@ -39,6 +40,23 @@ vault_seal = Table(
     Column("id", Integer, primary_key=True),
     Column("check_value", LargeBinary, nullable=False),
 )
+
+UNTOLD = text("expires IS NOT NULL AND (expired_told IS NULL OR expired_told <> expires)")
+"""Versions whose expiry is still to be told of: few, of many. A query that finds them by the index has these very words, here and below."""
+
+ROTATING = text("rotation_policy <> ''")
+"""Keys with a rotation policy."""
+
+ROUTINE = ("Authentication", "KeyDecrypt", "KeyEncrypt", "KeyGet", "KeySign", "KeyUnwrap", "KeyVerify", "KeyWrap")
+"""What applications do all day: most of the log. Their records cost no index of their own."""
+
+RARE = text(
+    "operation_name NOT IN ('KeyDecrypt', 'KeyEncrypt', 'KeyGet', 'KeySign', 'KeyUnwrap', 'KeyVerify', 'KeyWrap', 'Authentication')"
+)
+"""All other operations of the log."""
+
+REFUSED = text("result_type = 'Failure'")
+"""Calls that were refused."""
 
 subscription = Table(
     "subscription",
@@ -100,6 +118,7 @@ vault_key = Table(
     Column("deleted", BigInteger),
     Column("rotation_policy", Text, nullable=False, server_default=""),
     UniqueConstraint("vault_id", "name_lower"),
+    Index("ix_vault_key_rotating", "id", sqlite_where=ROTATING, postgresql_where=ROTATING),
 )
 
 vault_key_version = Table(
@@ -124,7 +143,10 @@ vault_key_version = Table(
     Column("sealed_private", LargeBinary, nullable=False),
     Column("exportable", Boolean, nullable=False, server_default=false()),
     Column("release_policy", Text, nullable=False, server_default=""),
+    Column("near_told", BigInteger),
+    Column("expired_told", BigInteger),
     UniqueConstraint("vault_id", "version"),
+    Index("ix_vault_key_version_untold", "expires", sqlite_where=UNTOLD, postgresql_where=UNTOLD),
 )
 
 vault_client = Table(
@@ -186,5 +208,7 @@ vault_log = Table(
     Column("object_id", Text, nullable=False),
     Column("http_status_code", Integer, nullable=False),
     Index(None, "tenant_id", "vault", "id"),
+    Index("ix_vault_log_rare", "tenant_id", "vault", "operation_name", "id", sqlite_where=RARE, postgresql_where=RARE),
+    Index("ix_vault_log_refused", "tenant_id", "vault", "id", sqlite_where=REFUSED, postgresql_where=REFUSED),
     sqlite_autoincrement=True,
 )

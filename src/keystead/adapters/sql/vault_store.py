@@ -12,26 +12,30 @@ from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, updat
 from keystead.adapters.sql import vault_schema as tables
 from keystead.adapters.sql.engine import reading, writing
 from keystead.adapters.sql.migrate import ensure_current
-from keystead.adapters.sql.rows import Many
+from keystead.adapters.sql.rows import Lookup, Many
 from keystead.core.vaults.access import Held, KeyRole, Permission, PrincipalKind, VaultPrincipal
 from keystead.core.vaults.usage import KeyOperation, KeyType
 from keystead.ports.vault_store import (
+    EVERY_RECORD,
     AccessEntry,
     ClientSecret,
     Key,
     KeyVersion,
     LogRecord,
+    LogSearch,
     Subscription,
     TokenKey,
+    Usable,
     Vault,
     VaultClient,
+    WatchedVersion,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from sqlalchemy import Connection, Engine, Row, Select
+    from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause
 
     from keystead.ports.vault_store import VaultReader, VaultWriter
 
@@ -98,6 +102,49 @@ _VERSION_OF_KEY = _KEY_VERSION.where(
 )
 _CURRENT_VERSION = _VERSION_OF_KEY.where(tables.vault_key_version.c.ordinal == _HIGHEST)
 _NAMED_VERSION = _VERSION_OF_KEY.where(tables.vault_key_version.c.version == bindparam("version"))
+_NEEDED = (*_VAULT.selected_columns, *_HELD.selected_columns, *_KEY_VERSION.selected_columns)
+_VAULT_FIELDS, _HELD_FIELDS = len(_VAULT.selected_columns), len(_HELD.selected_columns)
+
+
+def _usable(version: ColumnElement[bool]) -> Lookup:
+    """Vault, access and key version at once. Columns are numbered: several tables have one of the same name."""
+    access, key, versions = tables.vault_access, tables.vault_key, tables.vault_key_version
+    return Lookup(
+        select(*(column.label(f"c{number}") for number, column in enumerate(_NEEDED)))
+        .select_from(tables.vault)
+        .join(
+            tables.subscription,
+            and_(tables.subscription.c.id == tables.vault.c.subscription_id, tables.subscription.c.tenant_id == tables.vault.c.tenant_id),
+        )
+        .outerjoin(
+            access,
+            and_(
+                access.c.vault_id == tables.vault.c.id,
+                access.c.tenant_id == tables.vault.c.tenant_id,
+                access.c.principal_kind == bindparam("kind"),
+                access.c.principal == bindparam("principal"),
+            ),
+        )
+        .outerjoin(
+            key,
+            and_(key.c.vault_id == tables.vault.c.id, key.c.tenant_id == tables.vault.c.tenant_id, key.c.name_lower == bindparam("key")),
+        )
+        .outerjoin(versions, and_(versions.c.key_id == key.c.id, versions.c.tenant_id == key.c.tenant_id, version))
+        .where(tables.vault.c.name_lower == bindparam("name"), tables.vault.c.tenant_id == bindparam("tenant"))
+    )
+
+
+_USABLE_CURRENT = _usable(tables.vault_key_version.c.ordinal == _HIGHEST)
+_USABLE_NAMED = _usable(tables.vault_key_version.c.version == bindparam("version"))
+_WATCHED: Select[Any] = select(
+    *tables.vault_key.c["tenant_id", "vault_id", "name", "rotation_policy"],
+    tables.vault_key_version.c.version,
+    (tables.vault_key_version.c.ordinal == _HIGHEST).label("current"),
+    *tables.vault_key_version.c["enabled", "created", "expires", "near_told", "expired_told"],
+).join(
+    tables.vault_key_version,
+    and_(tables.vault_key_version.c.key_id == tables.vault_key.c.id, tables.vault_key_version.c.tenant_id == tables.vault_key.c.tenant_id),
+)
 _ADD_LOG = Many(insert(tables.vault_log))
 _LOG_FIELDS = tuple(name for name in tables.vault_log.c.keys() if name != "id")  # noqa: SIM118 - a column collection iterates over columns
 
@@ -290,6 +337,28 @@ class SqlVaultTransaction:
             row = self._connection.execute(_NAMED_VERSION, {**place, "version": version.lower()}).first()
         return None if row is None else _key_version(row)
 
+    def usable(self, tenant_id: str, vault: str, principal: VaultPrincipal, name: str, version: str | None) -> Usable | None:
+        """See the port."""
+        place = {
+            "tenant": tenant_id,
+            "name": vault.lower(),
+            "kind": principal.kind.value,
+            "principal": principal.name,
+            "key": name.lower(),
+        }
+        if version is None:
+            row = _USABLE_CURRENT.first(self._connection, **place)
+        else:
+            row = _USABLE_NAMED.first(self._connection, **place, version=version.lower())
+        if row is None:
+            return None
+        held, key = row[_VAULT_FIELDS : _VAULT_FIELDS + _HELD_FIELDS], row[_VAULT_FIELDS + _HELD_FIELDS :]
+        return Usable(
+            _vault(row[:_VAULT_FIELDS]),
+            Held() if held[0] is None else _held(*held),
+            None if key[_KEY_FIELDS] is None else _key_version(key),
+        )
+
     def key_versions(self, tenant_id: str, vault_id: str, name: str) -> list[KeyVersion]:
         """See the port."""
         return self._versions(_KEY_VERSION.where(_named(tenant_id, vault_id, name)).order_by(tables.vault_key_version.c.ordinal))
@@ -437,13 +506,35 @@ class SqlVaultTransaction:
         table = tables.vault_token_key
         self._connection.execute(delete(table).where(table.c.ends < before))
 
+    # -- expiry and rotation -------------------------------------------------------------------------------------------------------
+
+    def watched(self, before: int) -> list[WatchedVersion]:
+        """See the port. Two statements, each with an index of its own."""
+        versions, key = tables.vault_key_version, tables.vault_key
+        there = key.c.deleted.is_(None)
+        rotating = self._connection.execute(_WATCHED.where(there, tables.ROTATING, versions.c.ordinal == _HIGHEST))
+        expiring = self._connection.execute(_WATCHED.where(there, tables.UNTOLD, versions.c.expires < before))
+        rows = {(row.vault_id, row.version): row for row in (*rotating, *expiring)}
+        return [WatchedVersion(*row) for row in rows.values()]
+
+    def put_told(self, version: WatchedVersion) -> None:
+        """See the port."""
+        table = tables.vault_key_version
+        self._connection.execute(
+            update(table)
+            .where(table.c.tenant_id == version.tenant_id, table.c.vault_id == version.vault_id, table.c.version == version.version)
+            .values(near_told=version.near_told, expired_told=version.expired_told)
+        )
+
     # -- the log -------------------------------------------------------------------------------------------------------------------
 
-    def log(self, tenant_id: str, vault: str, after: int | None, limit: int) -> list[tuple[int, LogRecord]]:
+    def log(
+        self, tenant_id: str, vault: str, after: int | None, limit: int, wanted: LogSearch = EVERY_RECORD
+    ) -> list[tuple[int, LogRecord]]:
         """See the port."""
         query = (
             select(tables.vault_log.c.id, *(tables.vault_log.c[name] for name in _LOG_FIELDS))
-            .where(tables.vault_log.c.tenant_id == tenant_id, tables.vault_log.c.vault == vault.lower())
+            .where(tables.vault_log.c.tenant_id == tenant_id, tables.vault_log.c.vault == vault.lower(), *_of_log(wanted))
             .limit(limit)
         )
         if after is None:
@@ -498,20 +589,56 @@ def _named(tenant_id: str, vault_id: str, name: str) -> Any:  # noqa: ANN401 - S
     )
 
 
-def _held(permissions: str, contributor: bool, roles: str) -> Held:  # noqa: FBT001 - a column's value
+def _of_log(wanted: LogSearch) -> Iterator[ColumnElement[bool] | TextClause]:
+    """The conditions of a search; those that an index was made for in its very words."""
+    log = tables.vault_log
+    if wanted.operation:
+        yield log.c.operation_name == wanted.operation
+        if wanted.operation not in tables.ROUTINE:
+            yield tables.RARE
+    if wanted.result == "Failure":
+        yield tables.REFUSED
+    elif wanted.result:
+        yield or_(log.c.result_type == wanted.result, log.c.result_signature == wanted.result)
+    if wanted.principal:
+        yield or_(log.c.identity_name == wanted.principal, log.c.identity_application_id == wanted.principal)
+    if wanted.start is not None:
+        yield log.c.time >= wanted.start
+    if wanted.end is not None:
+        yield log.c.time < wanted.end
+
+
+def _held(permissions: str, contributor: bool, roles: str) -> Held:  # noqa: FBT001 - a column's value, on SQLite a number
     return Held(
         frozenset(Permission(name) for name in permissions.split(",") if name),
-        contributor,
+        bool(contributor),
         frozenset(KeyRole(name) for name in roles.split(",") if name),
     )
 
 
-def _vault(row: Row[Any]) -> Vault:
-    fields = len(_SUBSCRIPTION.selected_columns)
-    return Vault(row.id, row.tenant_id, row.name, Subscription(*row[3 : 3 + fields]), *row[3 + fields :])
+def _vault(row: Sequence[Any]) -> Vault:
+    """From the columns of `_VAULT`. SQLite's own booleans are numbers."""
+    (id_, tenant_id, name, *subscription, group, region, sku, rbac, protected, days, created, deleted, rules, read_only) = row
+    *before, cancelled, protected_from, made, made_by = subscription
+    return Vault(
+        id=id_,
+        tenant_id=tenant_id,
+        name=name,
+        subscription=Subscription(*before, bool(cancelled), protected_from, made, made_by),
+        resource_group=group,
+        region=region,
+        sku=sku,
+        rbac=bool(rbac),
+        purge_protection=bool(protected),
+        retention_days=days,
+        created=created,
+        deleted=deleted,
+        network_rules=rules,
+        read_only=bool(read_only),
+    )
 
 
-def _key_version(row: Row[Any]) -> KeyVersion:
+def _key_version(row: Sequence[Any]) -> KeyVersion:
     version, ordinal, kty, size, curve, key_ops, enabled, not_before, expires, created, updated, tags, public_key, *release = row[
         _KEY_FIELDS:
     ]
@@ -523,14 +650,14 @@ def _key_version(row: Row[Any]) -> KeyVersion:
         size=size,
         curve=curve,
         key_ops=frozenset(KeyOperation(name) for name in key_ops.split(",")),
-        enabled=enabled,
+        enabled=bool(enabled),
         not_before=not_before,
         expires=expires,
         created=created,
         updated=updated,
         tags=json.loads(tags),
         public_key=public_key,
-        exportable=release[0],
+        exportable=bool(release[0]),
         release_policy=release[1],
     )
 
