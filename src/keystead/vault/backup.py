@@ -10,21 +10,23 @@ from keystead.core.errors import Conflict, Forbidden, PreconditionFailed
 from keystead.core.ids import new_id
 from keystead.core.vaults.access import Permission
 from keystead.core.vaults.backup import MAX_VERSIONS, BackedUpVersion, KeyBackup, close, open_backup
+from keystead.core.vaults.limits import CHANGE, LOOK
 from keystead.core.vaults.regions import GEOGRAPHY
 from keystead.core.vaults.usage import KeyOperation, KeyType
 from keystead.ports.vault_store import Key, KeyVersion
-from keystead.vault.crypto import open_private
+from keystead.vault.guard import admitted
 from keystead.vault.keys import free_key_name, seal_private
+from keystead.vault.loaded import open_private
 from keystead.vault.lookup import find_key, find_vault, need, need_working_subscription
 from keystead.vault.material import load, public_bytes
 from keystead.vault.record import Act, recorded
 from keystead.vault.services import identity_of
-from keystead.vault.views import key_uri, key_view
+from keystead.vault.views import KeyShown, key_uri
 
 if TYPE_CHECKING:
     from keystead.api.types.vaults import KeyNamed, KeyRestore, KeyView
     from keystead.ports.vault_store import Vault, VaultReader, VaultWriter
-    from keystead.vault.services import Caller, VaultServices
+    from keystead.vault.services import Caller, Identity, VaultServices
 
 
 def backup(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyBackupView:
@@ -41,6 +43,7 @@ def backup(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyBackup
     def change(tx: VaultWriter) -> KeyBackupView:
         found = find_vault(tx, identity, request.vault, now)
         need(tx, identity, found, Permission.BACKUP)
+        admitted(vault, identity, found, LOOK)
         current = find_key(tx, found, request.name, None, now)
         versions = tx.key_versions(found.tenant_id, found.id, request.name)
         if len(versions) - 1 > MAX_VERSIONS:
@@ -77,14 +80,19 @@ def restore(vault: VaultServices, caller: Caller, request: KeyRestore) -> KeyVie
         PreconditionFailed: `backup_another_subscription`, `backup_another_geography` (R-062), `subscription_cancelled`.
         Conflict: a key of that name exists, or is deleted and can be recovered (R-060, R-049).
     """
-    identity = identity_of(caller)
+    return restored(vault, identity_of(caller), request.vault, request.blob).view
+
+
+def restored(vault: VaultServices, identity: Identity, vault_name: str, blob: bytes) -> KeyShown:
+    """The same for any identity."""
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> KeyView:
-        found = find_vault(tx, identity, request.vault, now)
+    def change(tx: VaultWriter) -> KeyShown:
+        found = find_vault(tx, identity, vault_name, now)
         need(tx, identity, found, Permission.RESTORE)
+        admitted(vault, identity, found, CHANGE)
         need_working_subscription(found.subscription)
-        content = open_backup(request.blob, vault.seal)
+        content = open_backup(blob, vault.seal)
         _need_home(content, found)
         if free_key_name(vault, tx, found, content.name, now) is not None:
             raise Conflict(
@@ -94,12 +102,12 @@ def restore(vault: VaultServices, caller: Caller, request: KeyRestore) -> KeyVie
             )
         key = Key(new_id(vault.random), found.tenant_id, found.id, content.name, content.created, None)
         tx.add_key(key)
-        restored = [_restored(key, ordinal, version) for ordinal, version in enumerate(content.versions, 1)]
-        for version, saved in zip(restored, content.versions, strict=True):
+        versions = [_restored(key, ordinal, version) for ordinal, version in enumerate(content.versions, 1)]
+        for version, saved in zip(versions, content.versions, strict=True):
             tx.add_key_version(version, seal_private(vault, found, key.name, version.version, saved.private()))
-        return key_view(found, restored[-1], vault.settings.uri_suffix, now)
+        return KeyShown(found, versions[-1], now, vault.settings.uri_suffix)
 
-    return recorded(vault, identity, Act("KeyRestore", request.vault), change)
+    return recorded(vault, identity, Act("KeyRestore", vault_name), change)
 
 
 def _backed_up(vault: VaultServices, tx: VaultReader, found: Vault, version: KeyVersion) -> BackedUpVersion:

@@ -9,28 +9,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from keystead.api.types.base import millis
 from keystead.api.types.vaults import Purged
 from keystead.core.errors import Conflict, InvalidRequest, PreconditionFailed
 from keystead.core.ids import new_id
 from keystead.core.vaults.access import Permission
+from keystead.core.vaults.limits import CHANGE, LOOK, making
 from keystead.core.vaults.recovery import Existence, existence
 from keystead.core.vaults.seal import private_key_context
 from keystead.core.vaults.usage import KeyKind, KeyOperation, key_kind, key_name, key_operations, key_tags
 from keystead.ports.vault_store import Key, KeyVersion
+from keystead.vault.guard import admitted
 from keystead.vault.lookup import find_deleted_key, find_key, find_vault, key_state, need, need_purgeable, need_working_subscription
 from keystead.vault.material import generate, load_import, private_bytes, public_bytes
 from keystead.vault.record import Act, prepared_and_recorded, recorded
 from keystead.vault.retention import remove_key
 from keystead.vault.services import identity_of
 from keystead.vault.vaults import page_limit
-from keystead.vault.views import key_view
+from keystead.vault.views import KeyShown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
+
+    import msgspec
 
     from keystead.api.types.vaults import KeyCreate, KeyImport, KeyList, KeyNamed, KeyUpdate, KeyVersionNamed, KeyView, VaultNamed
     from keystead.ports.vault_store import Vault, VaultReader, VaultWriter
@@ -39,14 +41,49 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller chooses about a new version. Times in milliseconds; `ops` None: everything its type can do.
+
+    `release_policy` is as `core.vaults.release` writes it; empty: none.
+    """
+
+    ops: Sequence[str] | None = None
+    enabled: bool = True
+    not_before: int | None = None
+    expires: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    exportable: bool = False
+    release_policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a caller changes about a version; None leaves a thing as it is. An expiry date is changed, never removed (R-031)."""
+
+    ops: Sequence[str] | None = None
+    enabled: bool | None = None
+    not_before: int | None = None
+    expires: int | None = None
+    tags: Mapping[str, str] | None = None
+    release_policy: str | None = None
+
+    @property
+    def note(self) -> str:
+        """For the log: what is changed, not to what."""
+        return ", ".join(name for name in self.__slots__ if getattr(self, name) is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class _Attributes:
-    """What a person chooses about a version. Times in milliseconds."""
+    """The same, checked against the kind of key. Times in milliseconds."""
 
     key_ops: frozenset[KeyOperation]
     enabled: bool
     not_before: int | None
     expires: int | None
     tags: dict[str, str]
+    exportable: bool = False
+    release_policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +105,29 @@ def create(vault: VaultServices, caller: Caller, request: KeyCreate) -> KeyView:
         PreconditionFailed: `sku_not_supported`: an HSM key in a standard vault (R-018); `subscription_cancelled`.
         Conflict: a deleted key holds the name (R-049).
     """
-    identity = identity_of(caller)
+    return created(
+        vault,
+        identity_of(caller),
+        request.vault,
+        request.name,
+        lambda: key_kind(request.kty, request.size, request.curve),
+        _wanted(request),
+    ).view
+
+
+def created(
+    vault: VaultServices, identity: Identity, vault_name: str, name: str, choose: Callable[[], KeyKind], wanted: Wanted
+) -> KeyShown:
+    """The same for any identity; `choose` says of which kind, or raises `InvalidRequest`, which the log then tells of."""
 
     def prepare() -> _Fresh:
-        key_name(request.name)
-        kind = key_kind(request.kty, request.size, request.curve)
-        attributes = _attributes(request, kind)
-        with vault.store.reading() as tx:
-            _need_room(tx, identity, request.vault, permission=Permission.CREATE, kind=kind, now=vault.clock.now())
+        key_name(name)
+        kind = choose()
+        attributes = _attributes(wanted, kind)
+        _admit_new(vault, identity, vault_name, Permission.CREATE, kind)
         return _Fresh(kind, attributes, generate(kind))
 
-    def change(tx: VaultWriter, fresh: _Fresh) -> KeyView:
-        now = vault.clock.now()
-        found = _need_room(tx, identity, request.vault, permission=Permission.CREATE, kind=fresh.kind, now=now)
-        return _view(vault, found, _add_version(vault, tx, found, request.name, fresh), now)
-
-    return prepared_and_recorded(vault, identity, Act("KeyCreate", request.vault, request.name), prepare, change)
+    return _added(vault, identity, Act("KeyCreate", vault_name, name), Permission.CREATE, prepare)
 
 
 def import_(vault: VaultServices, caller: Caller, request: KeyImport) -> KeyView:
@@ -96,19 +140,29 @@ def import_(vault: VaultServices, caller: Caller, request: KeyImport) -> KeyView
         PreconditionFailed: `sku_not_supported`, `subscription_cancelled`.
         Conflict: a deleted key holds the name (R-049).
     """
-    identity = identity_of(caller)
+    return imported(
+        vault, identity_of(caller), request.vault, request.name, lambda: load_import(request.pem, hsm=request.hsm), _wanted(request)
+    ).view
+
+
+def imported(
+    vault: VaultServices, identity: Identity, vault_name: str, name: str, bring: Callable[[], tuple[PrivateKey, KeyKind]], wanted: Wanted
+) -> KeyShown:
+    """The same for any identity; `bring` gives the key and its kind, or raises `InvalidRequest`.
+
+    Who may not import is refused before the key is looked at: its primes are tested, which takes time.
+    """
 
     def prepare() -> _Fresh:
-        key_name(request.name)
-        private, kind = load_import(request.pem, hsm=request.hsm)
-        return _Fresh(kind, _attributes(request, kind), private)
+        key_name(name)
+        with vault.store.reading() as tx:
+            need(tx, identity, find_vault(tx, identity, vault_name, vault.clock.now()), Permission.IMPORT)
+        private, kind = bring()
+        attributes = _attributes(wanted, kind)
+        _admit_new(vault, identity, vault_name, Permission.IMPORT, kind)
+        return _Fresh(kind, attributes, private)
 
-    def change(tx: VaultWriter, fresh: _Fresh) -> KeyView:
-        now = vault.clock.now()
-        found = _need_room(tx, identity, request.vault, permission=Permission.IMPORT, kind=fresh.kind, now=now)
-        return _view(vault, found, _add_version(vault, tx, found, request.name, fresh), now)
-
-    return prepared_and_recorded(vault, identity, Act("KeyImport", request.vault, request.name), prepare, change)
+    return _added(vault, identity, Act("KeyImport", vault_name, name), Permission.IMPORT, prepare)
 
 
 def rotate(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
@@ -119,37 +173,46 @@ def rotate(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
         Forbidden: the caller does not hold rotate.
         PreconditionFailed: `subscription_cancelled`.
     """
-    identity = identity_of(caller)
+    return rotated(vault, identity_of(caller), request.vault, request.name).view
+
+
+def rotated(vault: VaultServices, identity: Identity, vault_name: str, name: str) -> KeyShown:
+    """The same for any identity."""
 
     def present(tx: VaultReader) -> tuple[Vault, KeyVersion]:
         now = vault.clock.now()
-        found = find_vault(tx, identity, request.vault, now)
+        found = find_vault(tx, identity, vault_name, now)
         need(tx, identity, found, Permission.ROTATE)
         need_working_subscription(found.subscription)
-        return found, find_key(tx, found, request.name, None, now)
+        return found, find_key(tx, found, name, None, now)
 
     def prepare() -> tuple[KeyVersion, PrivateKey]:
         with vault.store.reading() as tx:
-            _, current = present(tx)
-        return current, generate(KeyKind(current.kty, current.size, current.curve))
+            found, current = present(tx)
+        kind = KeyKind(current.kty, current.size, current.curve)
+        admitted(vault, identity, found, making(kind))
+        return current, generate(kind)
 
-    def change(tx: VaultWriter, prepared: tuple[KeyVersion, PrivateKey]) -> KeyView:
+    def change(tx: VaultWriter, prepared: tuple[KeyVersion, PrivateKey]) -> KeyShown:
         old, private = prepared
         found, current = present(tx)
         if current.ordinal != old.ordinal:
             raise Conflict(
-                "key_changed", f"another call added a version to the key {request.name} at the same time", "look at the key and try again"
+                "key_changed", f"another call added a version to the key {name} at the same time", "look at the key and try again"
             )
-        now = vault.clock.now()
-        attributes = _Attributes(current.key_ops, enabled=True, not_before=None, expires=None, tags=current.tags)
-        return _view(
-            vault,
-            found,
-            _add_version(vault, tx, found, request.name, _Fresh(KeyKind(old.kty, old.size, old.curve), attributes, private)),
-            now,
+        attributes = _Attributes(
+            current.key_ops,
+            enabled=True,
+            not_before=None,
+            expires=None,
+            tags=current.tags,
+            exportable=current.exportable,
+            release_policy=current.release_policy,
         )
+        fresh = _Fresh(KeyKind(old.kty, old.size, old.curve), attributes, private)
+        return _shown(vault, found, _add_version(vault, tx, found, name, fresh), vault.clock.now())
 
-    return prepared_and_recorded(vault, identity, Act("KeyRotate", request.vault, request.name), prepare, change)
+    return prepared_and_recorded(vault, identity, Act("KeyRotate", vault_name, name), prepare, change)
 
 
 def show(vault: VaultServices, caller: Caller, request: KeyVersionNamed) -> KeyView:
@@ -164,12 +227,33 @@ def show(vault: VaultServices, caller: Caller, request: KeyVersionNamed) -> KeyV
 
 def get_key(vault: VaultServices, identity: Identity, vault_name: str, name: str, version: str | None) -> KeyView:
     """The same for any identity."""
+    return got(vault, identity, vault_name, name, version).view
+
+
+def got(vault: VaultServices, identity: Identity, vault_name: str, name: str, version: str | None) -> KeyShown:
+    """The same as it was found."""
     return _look(
         vault,
         identity,
         Act("KeyGet", vault_name, name, version),
         Permission.GET,
         lambda tx, found, now: find_key(tx, found, name, version, now),
+    )
+
+
+def got_deleted(vault: VaultServices, identity: Identity, vault_name: str, name: str) -> KeyShown:
+    """A deleted key that can be recovered.
+
+    Raises:
+        NotFound: no such vault or deleted key.
+        Forbidden: the caller does not hold get.
+    """
+    return _look(
+        vault,
+        identity,
+        Act("KeyGetDeleted", vault_name, name),
+        Permission.GET,
+        lambda tx, found, now: find_deleted_key(tx, found, name, now),
     )
 
 
@@ -181,11 +265,16 @@ def list_all(vault: VaultServices, caller: Caller, request: KeyList) -> list[Key
         NotFound: no such vault.
         Forbidden: the caller does not hold list.
     """
+    return [shown.view for shown in listed(vault, identity_of(caller), request.vault, request.after, request.limit)]
+
+
+def listed(vault: VaultServices, identity: Identity, vault_name: str, after: str, limit: int) -> list[KeyShown]:
+    """The same for any identity."""
     return _list(
         vault,
-        identity_of(caller),
-        Act("KeyList", request.vault),
-        lambda tx, found, _: tx.keys(found.tenant_id, found.id, request.after, page_limit(vault, request.limit)),
+        identity,
+        Act("KeyList", vault_name),
+        lambda tx, found, _: tx.keys(found.tenant_id, found.id, after, page_limit(vault, limit)),
     )
 
 
@@ -196,12 +285,17 @@ def list_versions(vault: VaultServices, caller: Caller, request: KeyNamed) -> li
         NotFound: no such vault or key.
         Forbidden: the caller does not hold list.
     """
+    return [shown.view for shown in listed_versions(vault, identity_of(caller), request.vault, request.name)]
+
+
+def listed_versions(vault: VaultServices, identity: Identity, vault_name: str, name: str) -> list[KeyShown]:
+    """The same for any identity."""
 
     def versions(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
-        find_key(tx, found, request.name, None, now)
-        return tx.key_versions(found.tenant_id, found.id, request.name)
+        find_key(tx, found, name, None, now)
+        return tx.key_versions(found.tenant_id, found.id, name)
 
-    return _list(vault, identity_of(caller), Act("KeyListVersions", request.vault, request.name), versions)
+    return _list(vault, identity, Act("KeyListVersions", vault_name, name), versions)
 
 
 def list_deleted(vault: VaultServices, caller: Caller, request: VaultNamed) -> list[KeyView]:
@@ -211,11 +305,16 @@ def list_deleted(vault: VaultServices, caller: Caller, request: VaultNamed) -> l
         NotFound: no such vault.
         Forbidden: the caller does not hold list.
     """
+    return [shown.view for shown in listed_deleted(vault, identity_of(caller), request.vault)]
+
+
+def listed_deleted(vault: VaultServices, identity: Identity, vault_name: str) -> list[KeyShown]:
+    """The same for any identity."""
 
     def deleted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
         return [version for version in tx.deleted_keys(found.tenant_id, found.id) if key_state(version, found, now) is Existence.DELETED]
 
-    return _list(vault, identity_of(caller), Act("KeyListDeleted", request.vault), deleted)
+    return _list(vault, identity, Act("KeyListDeleted", vault_name), deleted)
 
 
 def enable(vault: VaultServices, caller: Caller, request: KeyVersionNamed) -> KeyView:
@@ -249,26 +348,44 @@ def update(vault: VaultServices, caller: Caller, request: KeyUpdate) -> KeyView:
         Forbidden: the caller does not hold update.
         PreconditionFailed: `expiry_cannot_be_removed` (R-031).
     """
+    removed = [name for name, value in (("not_before", request.not_before), ("expires", request.expires)) if value is None]
+    change = Change(
+        ops=request.ops, not_before=_millis_or_none(request.not_before), expires=_millis_or_none(request.expires), tags=request.tags
+    )
+    return changed(vault, identity_of(caller), request.vault, request.name, request.version, change, removed).view
 
-    def changed(version: KeyVersion) -> KeyVersion:
-        if request.ops is not None:
-            version = replace(version, key_ops=key_operations(request.ops, version.kty))
-        if not isinstance(request.not_before, msgspec.UnsetType):
-            version = replace(version, not_before=_millis_or_none(request.not_before))
-        if not isinstance(request.expires, msgspec.UnsetType):
-            version = replace(version, expires=_expiry(version, request.expires))
-        if request.tags is not None:
-            version = replace(version, tags=key_tags(request.tags))
-        _check_dates(version.not_before, version.expires)
-        return version
 
-    given = {"ops": request.ops, "not_before": request.not_before, "expires": request.expires, "tags": request.tags}
-    note = ", ".join(name for name, value in given.items() if value is not None and value is not msgspec.UNSET)
+def changed(
+    vault: VaultServices,
+    identity: Identity,
+    vault_name: str,
+    name: str,
+    version: str | None,
+    change: Change,
+    removed: Collection[str] = (),
+) -> KeyShown:
+    """The same for any identity; `removed` names dates to take away: an activation date can be, an expiry date cannot (R-031)."""
+
+    def apply(present: KeyVersion) -> KeyVersion:
+        if change.ops is not None:
+            present = replace(present, key_ops=key_operations(change.ops, present.kty))
+        if change.enabled is not None:
+            present = replace(present, enabled=change.enabled)
+        if change.not_before is not None or "not_before" in removed:
+            present = replace(present, not_before=change.not_before)
+        if change.expires is not None or "expires" in removed:
+            present = replace(present, expires=_expiry(present, change.expires))
+        if change.tags is not None:
+            present = replace(present, tags=key_tags(change.tags))
+        if change.release_policy is not None:
+            present = replace(present, release_policy=change.release_policy)
+        _check_dates(present.not_before, present.expires)
+        return present
 
     def wanted(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
-        return [find_key(tx, found, request.name, request.version, now)]
+        return [find_key(tx, found, name, version, now)]
 
-    return _update(vault, identity_of(caller), Act("KeyUpdate", request.vault, request.name, request.version, note), wanted, changed)
+    return _update(vault, identity, Act("KeyUpdate", vault_name, name, version, change.note), wanted, apply)
 
 
 def delete(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
@@ -278,17 +395,22 @@ def delete(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
         NotFound: no such vault or key.
         Forbidden: the caller does not hold delete.
     """
-    identity = identity_of(caller)
+    return deleted(vault, identity_of(caller), request.vault, request.name).view
+
+
+def deleted(vault: VaultServices, identity: Identity, vault_name: str, name: str) -> KeyShown:
+    """The same for any identity."""
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> KeyView:
-        found = find_vault(tx, identity, request.vault, now)
+    def change(tx: VaultWriter) -> KeyShown:
+        found = find_vault(tx, identity, vault_name, now)
         need(tx, identity, found, Permission.DELETE)
-        version = find_key(tx, found, request.name, None, now)
+        admitted(vault, identity, found, CHANGE)
+        version = find_key(tx, found, name, None, now)
         tx.set_key_deleted(version.key, now)
-        return _view(vault, found, replace(version, key=replace(version.key, deleted=now)), now)
+        return _shown(vault, found, replace(version, key=replace(version.key, deleted=now)), now)
 
-    return recorded(vault, identity, Act("KeyDelete", request.vault, request.name), change)
+    return recorded(vault, identity, Act("KeyDelete", vault_name, name), change)
 
 
 def recover(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
@@ -298,17 +420,22 @@ def recover(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
         NotFound: no such vault or deleted key.
         Forbidden: the caller does not hold recover.
     """
-    identity = identity_of(caller)
+    return recovered(vault, identity_of(caller), request.vault, request.name).view
+
+
+def recovered(vault: VaultServices, identity: Identity, vault_name: str, name: str) -> KeyShown:
+    """The same for any identity."""
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> KeyView:
-        found = find_vault(tx, identity, request.vault, now)
+    def change(tx: VaultWriter) -> KeyShown:
+        found = find_vault(tx, identity, vault_name, now)
         need(tx, identity, found, Permission.RECOVER)
-        version = find_deleted_key(tx, found, request.name, now)
+        admitted(vault, identity, found, CHANGE)
+        version = find_deleted_key(tx, found, name, now)
         tx.set_key_deleted(version.key, None)
-        return _view(vault, found, replace(version, key=replace(version.key, deleted=None)), now)
+        return _shown(vault, found, replace(version, key=replace(version.key, deleted=None)), now)
 
-    return recorded(vault, identity, Act("KeyRecover", request.vault, request.name), change)
+    return recorded(vault, identity, Act("KeyRecover", vault_name, name), change)
 
 
 def purge(vault: VaultServices, caller: Caller, request: KeyNamed) -> Purged:
@@ -325,6 +452,7 @@ def purge(vault: VaultServices, caller: Caller, request: KeyNamed) -> Purged:
     def change(tx: VaultWriter) -> Purged:
         found = find_vault(tx, identity, request.vault, now)
         need(tx, identity, found, Permission.PURGE)
+        admitted(vault, identity, found, CHANGE)
         version = find_deleted_key(tx, found, request.name, now)
         need_purgeable(found, f"the key {version.key.name} in the vault {found.name}", version.key.deleted or now, now)
         tx.remove_key(version.key)
@@ -399,6 +527,8 @@ def _add_version(vault: VaultServices, tx: VaultWriter, found: Vault, name: str,
         updated=now,
         tags=attributes.tags,
         public_key=public_bytes(private),
+        exportable=attributes.exportable,
+        release_policy=attributes.release_policy,
     )
     tx.add_key_version(version, seal_private(vault, found, key.name, version.version, private_bytes(private)))
     return version
@@ -410,7 +540,7 @@ def _set_enabled(vault: VaultServices, caller: Caller, request: KeyVersionNamed,
         return [named] if request.version else tx.key_versions(found.tenant_id, found.id, request.name)
 
     act = Act("KeyUpdate", request.vault, request.name, request.version, "enabled" if enabled else "disabled")
-    return _update(vault, identity_of(caller), act, wanted, lambda version: replace(version, enabled=enabled))
+    return _update(vault, identity_of(caller), act, wanted, lambda version: replace(version, enabled=enabled)).view
 
 
 def _update(
@@ -419,56 +549,90 @@ def _update(
     act: Act,
     wanted: Callable[[VaultReader, Vault, int], list[KeyVersion]],
     changed: Callable[[KeyVersion], KeyVersion],
-) -> KeyView:
+) -> KeyShown:
     """Change the wanted versions, oldest first, and show the last of them."""
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> KeyView:
+    def change(tx: VaultWriter) -> KeyShown:
         found = find_vault(tx, identity, act.vault, now)
         need(tx, identity, found, Permission.UPDATE)
+        admitted(vault, identity, found, CHANGE)
         versions = [replace(changed(version), updated=now) for version in wanted(tx, found, now)]
         tx.put_key_versions(versions)
-        return _view(vault, found, versions[-1], now)
+        return _shown(vault, found, versions[-1], now)
 
     return recorded(vault, identity, act, change)
 
 
 def _look(
     vault: VaultServices, identity: Identity, act: Act, permission: Permission, find: Callable[[VaultReader, Vault, int], KeyVersion]
-) -> KeyView:
+) -> KeyShown:
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> KeyView:
+    def change(tx: VaultWriter) -> KeyShown:
         found = find_vault(tx, identity, act.vault, now)
         need(tx, identity, found, permission)
-        return _view(vault, found, find(tx, found, now), now)
+        admitted(vault, identity, found, LOOK)
+        return _shown(vault, found, find(tx, found, now), now)
 
     return recorded(vault, identity, act, change)
 
 
-def _list(vault: VaultServices, identity: Identity, act: Act, find: Callable[[VaultReader, Vault, int], list[KeyVersion]]) -> list[KeyView]:
+def _list(
+    vault: VaultServices, identity: Identity, act: Act, find: Callable[[VaultReader, Vault, int], list[KeyVersion]]
+) -> list[KeyShown]:
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> list[KeyView]:
+    def change(tx: VaultWriter) -> list[KeyShown]:
         found = find_vault(tx, identity, act.vault, now)
         need(tx, identity, found, Permission.LIST)
-        return [_view(vault, found, version, now) for version in find(tx, found, now)]
+        admitted(vault, identity, found, LOOK)
+        return [_shown(vault, found, version, now) for version in find(tx, found, now)]
 
     return recorded(vault, identity, act, change)
 
 
-def _view(vault: VaultServices, found: Vault, version: KeyVersion, now: int) -> KeyView:
-    return key_view(found, version, vault.settings.uri_suffix, now)
+def _shown(vault: VaultServices, found: Vault, version: KeyVersion, now: int) -> KeyShown:
+    return KeyShown(found, version, now, vault.settings.uri_suffix)
 
 
-def _attributes(request: KeyCreate | KeyImport, kind: KeyKind) -> _Attributes:
-    not_before, expires = _millis_or_none(request.not_before), _millis_or_none(request.expires)
-    _check_dates(not_before, expires)
-    return _Attributes(key_operations(request.ops, kind.kty), request.enabled, not_before, expires, key_tags(request.tags))
+def _admit_new(vault: VaultServices, identity: Identity, vault_name: str, permission: Permission, kind: KeyKind) -> None:
+    """A first look at whether the caller may add a key of that kind, before one is made."""
+    with vault.store.reading() as tx:
+        found = _need_room(tx, identity, vault_name, permission=permission, kind=kind, now=vault.clock.now())
+    admitted(vault, identity, found, making(kind))
 
 
-def _millis_or_none(time: datetime | None) -> int | None:
-    return None if time is None else millis(time)
+def _added(vault: VaultServices, identity: Identity, act: Act, permission: Permission, prepare: Callable[[], _Fresh]) -> KeyShown:
+    """Store what `prepare` made as the key's current version, if the caller still may."""
+
+    def change(tx: VaultWriter, fresh: _Fresh) -> KeyShown:
+        now = vault.clock.now()
+        found = _need_room(tx, identity, act.vault, permission=permission, kind=fresh.kind, now=now)
+        return _shown(vault, found, _add_version(vault, tx, found, act.key, fresh), now)
+
+    return prepared_and_recorded(vault, identity, act, prepare, change)
+
+
+def _wanted(request: KeyCreate | KeyImport) -> Wanted:
+    return Wanted(request.ops, request.enabled, _millis_or_none(request.not_before), _millis_or_none(request.expires), request.tags)
+
+
+def _attributes(wanted: Wanted, kind: KeyKind) -> _Attributes:
+    _check_dates(wanted.not_before, wanted.expires)
+    return _Attributes(
+        key_operations(wanted.ops, kind.kty),
+        wanted.enabled,
+        wanted.not_before,
+        wanted.expires,
+        key_tags(wanted.tags),
+        wanted.exportable,
+        wanted.release_policy,
+    )
+
+
+def _millis_or_none(time: datetime | msgspec.UnsetType | None) -> int | None:
+    return millis(time) if time else None
 
 
 def _check_dates(not_before: int | None, expires: int | None) -> None:
@@ -476,9 +640,9 @@ def _check_dates(not_before: int | None, expires: int | None) -> None:
         raise InvalidRequest("dates_invalid", "the expiry date is not after the activation date", "give a later expiry date")
 
 
-def _expiry(version: KeyVersion, time: datetime | None) -> int | None:
+def _expiry(version: KeyVersion, time: int | None) -> int | None:
     if time is None and version.expires is not None:
         raise PreconditionFailed(
             "expiry_cannot_be_removed", f"the expiry date of the key {version.key.name} can be changed, not removed", "set it to 9999-12-31"
         )
-    return _millis_or_none(time)
+    return time
