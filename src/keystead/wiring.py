@@ -37,6 +37,7 @@ from keystead.adapters.sql.store import SqlDatabase
 from keystead.adapters.sql.vault_store import SqlVaultStore
 from keystead.adapters.vaults.embedded import EmbeddedVaults
 from keystead.adapters.vaults.faults import FaultyVaults, set_fault
+from keystead.adapters.vaults.routed import RoutedVaults, open_entries
 from keystead.api.dispatch import Dispatcher
 from keystead.api.routes import Side
 from keystead.client.client import Client
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from keystead.ports.clock import Clock
     from keystead.ports.notify import Hook
     from keystead.ports.objects import ObjectStore
+    from keystead.ports.tx import Database
     from keystead.ports.vaults import Vaults
     from keystead.settings import Written
 
@@ -271,7 +273,9 @@ def _opened(path: Path, file: HomeFile, written: Written, engines: Mapping[str, 
             raise_alert(Basics(clock, os.urandom, settings), tx, Condition(INSTALLATION, kind, KEY_STORE, error.code))
         raise
     vault = open_vault(SqlVaultStore(engines["vault"]), _seal(path / configuration.vault.seal_file), clock, os.urandom)
-    vaults: Vaults = EmbeddedVaults(vault)
+    entries = open_entries(configuration.vaults, path, settings, clock)
+    routed = RoutedVaults(EmbeddedVaults(vault), vault.settings.uri_suffix, entries, lambda domain: _tenant_of(db, domain))
+    vaults: Vaults = routed
     dev = None
     if file.dev and isinstance(clock, DevClock):
         faults = path / "run" / "faults"
@@ -313,11 +317,19 @@ def _opened(path: Path, file: HomeFile, written: Written, engines: Mapping[str, 
         with suppress(KeysteadError):  # what is not recorded now never is, and a database that is gone must not keep a process from ending
             for_the_log(services, all_of_it=True)
         keyring.close()
+        routed.close()
         for engine in engines.values():
             engine.dispose()
         presence.close()
 
     return Home(path, file, configuration, services, vault, dispatcher, close)
+
+
+def _tenant_of(db: Database, domain: str) -> str | None:
+    """Id of the tenant that has a domain now."""
+    with db.read() as tx:
+        found = tx.tenants.find(domain)
+    return found.id if found is not None and found.domain == domain.lower() else None
 
 
 def _job_rows(configuration: Configuration) -> Callable[[Connection], SqlJobRows]:

@@ -85,6 +85,51 @@ class VaultConfig:
         return DatabaseConfig(self.url, self.password_file, self.pool)
 
 
+class ForeignVaultKind(StrEnum):
+    """What protocol a key vault elsewhere speaks."""
+
+    AZURE = "azure"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignVaultConfig:
+    """Key vaults elsewhere that policies may hold their keys in: Azure Key Vault, or another `keystead vault serve`.
+
+    Where several name a host, the one that names it exactly wins over a `*.` suffix. What a vault does not tell about itself is unknown,
+    which policy checks warn of, unless the operator states it here.
+
+    Attributes:
+        name: of this entry, in messages.
+        kind: `azure`: the keys REST API of Azure Key Vault, with OAuth 2 client credentials.
+        hosts: HOST or HOST:PORT, exactly, or `*.SUFFIX` for one label before it: the service calls no other.
+        tenants: domains or ids of the tenants whose policies may name keys there. None: nobody's.
+        authority: https address where tokens are issued, without the directory.
+        directory: id of the directory (there called tenant) the vaults belong to.
+        client_id: the service's application in that directory.
+        client_secret_file: file whose first line is its secret. Read again when it changes: so a secret is rotated by replacing the file.
+        ca_file: PEM of certificate authorities for vaults and authority, in place of the system's.
+        verify_challenge: whether a vault's host must lie under the resource it asks a token for. False for bare loopback addresses alone,
+            where the resource is the vault's own address.
+        region: where the vaults are, as the creation checks know regions; a vault's own word counts where this is empty.
+        subscription: name or id of their subscription; empty: unknown.
+        subscription_kind: paid, trial, free, sponsored, msdn or legacy; empty: unknown.
+    """
+
+    name: str
+    kind: ForeignVaultKind = ForeignVaultKind.AZURE
+    hosts: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    authority: str = "https://login.microsoftonline.com"
+    directory: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    ca_file: str = ""
+    verify_challenge: bool = True
+    region: str = ""
+    subscription: str = ""
+    subscription_kind: str = ""
+
+
 class ContainerKind(StrEnum):
     """What keeps the objects of a container."""
 
@@ -279,6 +324,7 @@ class Configuration:
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     keystore: KeystoreConfig = field(default_factory=KeystoreConfig)
     vault: VaultConfig = field(default_factory=VaultConfig)
+    vaults: tuple[ForeignVaultConfig, ...] = ()
     objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
