@@ -25,10 +25,11 @@ from keystead.api.wire import JSON
 from keystead.client.running import FILE, LOCK, SECRET, ServerFile
 from keystead.core.access.principal import NOBODY, Principal
 from keystead.core.errors import Unauthenticated, Unavailable
+from keystead.frontends.asgi.server import UNIX, bind, tls_context
 from keystead.frontends.http.answers import Document
 from keystead.frontends.http.app import Parts
 from keystead.frontends.http.figures import forget_process, shared_figures
-from keystead.frontends.http.server import UNIX, bind, serve, tls_context
+from keystead.frontends.http.server import serve
 from keystead.frontends.logs import start_log
 from keystead.services.alerting import key_store_failure, standing_watch
 from keystead.services.jobs.runner import job_threads

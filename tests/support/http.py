@@ -27,7 +27,8 @@ import uvloop
 from keystead.client.client import Client
 from keystead.client.http import HttpTransport
 from keystead.client.running import SECRET
-from keystead.frontends.http.server import bind, make_server
+from keystead.frontends.asgi.server import bind
+from keystead.frontends.http.server import make_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -26,6 +26,7 @@ from keystead.core.access.tokens import MAX_TOKEN_BYTES
 from keystead.core.errors import IntegrityFailure, Throttled, Unauthenticated
 from keystead.core.ids import new_id
 from keystead.core.vaults.access import client
+from keystead.core.vaults.seal import token_key_context
 from keystead.core.vaults.tokens import (
     ALGORITHM,
     KEY_BITS,
@@ -37,7 +38,6 @@ from keystead.core.vaults.tokens import (
     no_such_client,
     read_token,
     token_claims,
-    token_key_context,
 )
 from keystead.core.vaults.usage import key_kind
 from keystead.ports.vault_store import TokenKey
@@ -210,7 +210,7 @@ def _replace(services: VaultServices, seen: Sequence[TokenKey]) -> TokenKey:
     """A fresh key in place of the one that was seen to sign, unless another process was faster: then that one's."""
     private = generate(key_kind("RSA", KEY_BITS, None))
     key_id, now = new_id(services.random), services.clock.now()
-    sealed = services.seal.close_private(private_bytes(private), token_key_context(key_id), services.random)
+    sealed = services.seal.close_token_key(private_bytes(private), token_key_context(key_id), services.random)
     made = TokenKey(key_id, public_bytes(private), sealed, now, None)
     ends = now + services.settings.client_token_lifetime + services.settings.clock_leeway
     replaced = {key.id for key in seen}
@@ -236,7 +236,7 @@ def _opened(services: VaultServices, key: TokenKey) -> RSAPrivateKey:
     """The private half; that of the key that signs stays in memory, as those of the vault's keys do."""
     held = services.tokens.signer
     if held is None or held[0] != key.id:
-        private = load(services.seal.open_private(key.sealed, token_key_context(key.id)))
+        private = load(services.seal.open_token_key(key.sealed, token_key_context(key.id)))
         assert isinstance(private, RSAPrivateKey), "the context names a token key, and those are RSA"
         held = services.tokens.signer = (key.id, private)
     return held[1]

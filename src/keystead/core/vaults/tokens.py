@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from keystead.core.access.tokens import check_size, read_jwt
 from keystead.core.errors import Unauthenticated
-from keystead.core.vaults.seal import length_prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,11 +57,6 @@ class Unproven:
 
     key_id: str
     claims: Mapping[str, Any]
-
-
-def token_key_context(key_id: str) -> bytes:
-    """Associated data of a sealed token key. Two fields: that of a key version has four, so neither opens as the other."""
-    return length_prefixed("access token key", key_id)
 
 
 def issuer_of(authority: str, tenant_id: str) -> str:
