@@ -12,7 +12,6 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from keystead.core.configuration import ForeignVaultConfig
 from keystead.core.errors import InvalidRequest
 from keystead.core.ids import is_id
 from keystead.core.keys.key_uri import split_key_uri
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from keystead.adapters.vaults.azure import AzureVaults
+    from keystead.core.configuration import ForeignVaultConfig
     from keystead.core.settings import Settings
     from keystead.ports.clock import Clock
     from keystead.ports.vaults import KeyFacts, SubscriptionFacts, Vaults, WrappedValue
@@ -130,21 +131,25 @@ class Entry:
         self.config = config
         self.hosts = _hosts(config)
         _check(config, self.hosts)
-        self._open = lambda: _open(config, folder, settings, clock, self.hosts)
-        self._opened: Vaults | None = None
-        self._close: Callable[[], None] = _nothing
+        self._folder = folder
+        self._settings = settings
+        self._clock = clock
+        self._opened: AzureVaults | None = None
         self._lock = Lock()
 
     def vaults(self) -> Vaults:
         """What speaks to its hosts."""
         with self._lock:
             if self._opened is None:
-                self._opened, self._close = self._open()
+                from keystead.adapters.vaults.azure import AzureVaults  # noqa: PLC0415 - the SDK takes most of a second to load
+
+                self._opened = AzureVaults(self.config, self._folder, self._settings, self._clock, self.hosts.names)
             return self._opened
 
     def close(self) -> None:
         """Close its connections, where there are any."""
-        self._close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 def open_entries(configs: Sequence[ForeignVaultConfig], folder: Path, settings: Settings, clock: Clock) -> list[Entry]:
@@ -167,17 +172,6 @@ def open_entries(configs: Sequence[ForeignVaultConfig], folder: Path, settings: 
                 raise _unfit(entry.config, f"{name} is there twice")
             names.add(name.lower())
     return entries
-
-
-def _open(config: ForeignVaultConfig, folder: Path, settings: Settings, clock: Clock, hosts: Hosts) -> tuple[Vaults, Callable[[], None]]:
-    from keystead.adapters.vaults.azure import AzureVaults  # noqa: PLC0415 - the SDK takes most of a second to load
-
-    made = AzureVaults(config, folder, settings, clock, hosts.names)
-    return made, made.close
-
-
-def _nothing() -> None:
-    """Nothing was opened."""
 
 
 def _hosts(config: ForeignVaultConfig) -> Hosts:
