@@ -58,6 +58,7 @@ class World:
         self.vault: VaultServices = open_vault(self.store, SecretKey(SEAL), self.clock, os.urandom, settings)
 
     def close(self) -> None:
+        self.vault.journal.close()
         self.store.close()
         self.stores.close()
 

@@ -1,4 +1,4 @@
-"""Private keys kept as loaded objects, so that an unwrap costs one RSA operation and no parsing."""
+"""Private keys: opened from the store, and kept as loaded objects, so that an unwrap costs one RSA operation and no parsing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from keystead.core.errors import IntegrityFailure
+from keystead.core.vaults.seal import private_key_context
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keystead.ports.vault_store import KeyVersion, Vault, VaultReader
     from keystead.vault.material import PrivateKey
+    from keystead.vault.services import VaultServices
 
 
 class LoadedKeys:
@@ -46,3 +51,19 @@ class LoadedKeys:
         with self._lock:
             for place in [place for place in self._keys if place[0] == vault_id]:
                 del self._keys[place]
+
+
+def open_private(services: VaultServices, tx: VaultReader, vault: Vault, version: KeyVersion) -> bytes:
+    """The private key of a version, PKCS #8 DER; for use inside the vault ring only.
+
+    Raises:
+        IntegrityFailure: `private_key_damaged`.
+    """
+    sealed = tx.sealed_private(vault.tenant_id, vault.id, version.version)
+    if sealed is None:
+        raise IntegrityFailure(
+            "private_key_damaged",
+            f"the private key of {version.key.name} in the vault {vault.name} is missing",
+            "restore the vault database from a backup",
+        )
+    return services.seal.open_private(sealed, private_key_context(vault.tenant_id, vault.name, version.key.name, version.version))

@@ -1,15 +1,14 @@
-"""Key material: making, loading, wrapping. Private keys never leave the vault ring (R-025).
+"""Key material: making, loading, using. Private keys never leave the vault ring (R-025).
 
-Wrap algorithms are those of RFC 7518 section 4.2 and 4.3: RSA1_5, RSA-OAEP (SHA-1), RSA-OAEP-256; the service itself uses the last one only.
+Which algorithm fits which key is decided in `core.vaults.algorithms`, before anything here is called.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from keystead.core.errors import IntegrityFailure, InvalidRequest
+from keystead.core.vaults.algorithms import Encryption, Signature, der_signature, raw_signature
 from keystead.core.vaults.usage import KeyKind, key_kind
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -31,27 +31,25 @@ PUBLIC_EXPONENT = 65_537
 _CURVES: dict[str, type[ec.EllipticCurve]] = {"P-256": ec.SECP256R1, "P-256K": ec.SECP256K1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
 _CURVE_NAMES: dict[str, str] = {str(curve.name): name for name, curve in _CURVES.items()}
 
+_ENCRYPTION: dict[Encryption, padding.AsymmetricPadding] = {
+    Encryption.RSA1_5: padding.PKCS1v15(),
+    # RFC 7518 section 4.3 fixes SHA-1 here; what OAEP asks of its hash is not what SHA-1 lacks.
+    Encryption.RSA_OAEP: padding.OAEP(mgf=padding.MGF1(SHA1()), algorithm=SHA1(), label=None),  # noqa: S303 - the algorithm's own
+    Encryption.RSA_OAEP_256: padding.OAEP(mgf=padding.MGF1(SHA256()), algorithm=SHA256(), label=None),
+}
+_HASHES = {32: SHA256(), 48: SHA384(), 64: SHA512()}
 
-class WrapAlgorithm(StrEnum):
-    """Algorithms of wrapKey and unwrapKey (R-026)."""
 
-    RSA1_5 = "RSA1_5"
-    RSA_OAEP = "RSA-OAEP"
-    RSA_OAEP_256 = "RSA-OAEP-256"
+def _scheme(algorithm: Signature) -> tuple[padding.AsymmetricPadding, Prehashed]:
+    """How RSA pads, and of which hash the digest is; EC takes the second alone."""
+    digest = _HASHES[algorithm.fit.digest_bytes]
+    if algorithm.startswith("PS"):
+        return padding.PSS(mgf=padding.MGF1(digest), salt_length=padding.PSS.DIGEST_LENGTH), Prehashed(digest)
+    return padding.PKCS1v15(), Prehashed(digest)
 
 
-def wrap_algorithm(name: str) -> WrapAlgorithm:
-    """The named algorithm.
-
-    Raises:
-        InvalidRequest: `algorithm_not_supported`.
-    """
-    try:
-        return WrapAlgorithm(name)
-    except ValueError:
-        raise InvalidRequest(
-            "algorithm_not_supported", f"{name!r} is not a wrap algorithm", f"use one of {', '.join(WrapAlgorithm)}"
-        ) from None
+_SIGNATURE = {algorithm: _scheme(algorithm) for algorithm in Signature}
+"""Made once: they hold no state, and making them takes longer than looking them up."""
 
 
 def generate(kind: KeyKind) -> PrivateKey:
@@ -110,35 +108,46 @@ def load_import(pem: str, *, hsm: bool) -> tuple[PrivateKey, KeyKind]:
     return key, key_kind(f"EC{suffix}", None, _CURVE_NAMES.get(key.curve.name, key.curve.name))
 
 
-def wrap(key: PrivateKey, algorithm: WrapAlgorithm, value: bytes) -> bytes:
-    """Encrypt a value to a key's public half.
-
-    Raises:
-        InvalidRequest: `value_invalid`: empty, or longer than the algorithm takes (RFC 8017 sections 7.1.1 and 7.2.1).
-    """
-    try:
-        if not value:
-            raise ValueError  # noqa: TRY301 - an empty value is refused exactly as one that is too long
-        return _rsa(key).public_key().encrypt(value, _padding(algorithm))
-    except ValueError:
-        raise InvalidRequest(
-            "value_invalid", f"{len(value)} bytes cannot be wrapped with this key and {algorithm}", "wrap a key of 16 to 64 bytes"
-        ) from None
+def encrypt(key: PrivateKey, algorithm: Encryption, value: bytes) -> bytes:
+    """Close a value for a key's public half: encrypt and wrapKey are one thing. The length was looked at by `check_plain`."""
+    return _rsa(key).public_key().encrypt(value, _ENCRYPTION[algorithm])
 
 
-def unwrap(key: PrivateKey, algorithm: WrapAlgorithm, value: bytes) -> bytes:
-    """Decrypt a wrapped value.
+def decrypt(key: PrivateKey, algorithm: Encryption, value: bytes) -> bytes:
+    """Open a closed value: decrypt and unwrapKey are one thing.
 
     Raises:
         IntegrityFailure: `unwrap_failed`, always with the same text: why padding did not hold is what an attacker asks for (RFC 8017
             section 7.1.2 note). A wrong RSA1_5 value gives random bytes instead of an error: OpenSSL's implicit rejection.
     """
     try:
-        return _rsa(key).decrypt(value, _padding(algorithm))
+        return _rsa(key).decrypt(value, _ENCRYPTION[algorithm])
     except ValueError:
         raise IntegrityFailure(
             "unwrap_failed", "the value was not wrapped by this key version with this algorithm", "give the value as wrapKey returned it"
         ) from None
+
+
+def sign(key: PrivateKey, algorithm: Signature, digest: bytes) -> bytes:
+    """Sign a digest. RSA: as long as the modulus; PSS with a salt as long as the digest (RFC 7518 section 3.5). EC: R and S."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(digest, *_SIGNATURE[algorithm])
+    return raw_signature(key.sign(digest, ec.ECDSA(_SIGNATURE[algorithm][1])), algorithm.fit.half)
+
+
+def verify(key: PrivateKey, algorithm: Signature, digest: bytes, signature: bytes) -> bool:
+    """Whether a signature over a digest is this key's."""
+    try:
+        if isinstance(key, rsa.RSAPrivateKey):
+            key.public_key().verify(signature, digest, *_SIGNATURE[algorithm])
+            return True
+        der = der_signature(signature, algorithm.fit.half)
+        if der is None:
+            return False
+        key.public_key().verify(der, digest, ec.ECDSA(_SIGNATURE[algorithm][1]))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _supported(key: object) -> PrivateKey:
@@ -148,12 +157,5 @@ def _supported(key: object) -> PrivateKey:
 
 
 def _rsa(key: PrivateKey) -> rsa.RSAPrivateKey:
-    assert isinstance(key, rsa.RSAPrivateKey), "the usage decision let only RSA keys through"
+    assert isinstance(key, rsa.RSAPrivateKey), "only RSA keys have an encryption algorithm"
     return key
-
-
-def _padding(algorithm: WrapAlgorithm) -> padding.AsymmetricPadding:
-    if algorithm is WrapAlgorithm.RSA1_5:
-        return padding.PKCS1v15()
-    digest = SHA256 if algorithm is WrapAlgorithm.RSA_OAEP_256 else SHA1
-    return padding.OAEP(mgf=padding.MGF1(digest()), algorithm=digest(), label=None)

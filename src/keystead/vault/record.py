@@ -123,10 +123,29 @@ def journaled(services: VaultServices, identity: Identity, act: Act, call: Calla
         with services.journal.call():
             result, object_id = call()
     except KeysteadError as error:
-        services.journal.keep(_record(services, identity, act, started, error=error, owner=_owner_now(services, identity, act)))
+        refused(services, identity, act, error, started)
         raise
     services.journal.keep(_record(services, identity, act, started, object_id=object_id))
     return result
+
+
+def refused(services: VaultServices, identity: Identity, act: Act, error: KeysteadError, started: int | None = None) -> None:
+    """Record a refusal before it is told: of a call that changes nothing, or that came to nothing before it looked at anything.
+
+    Args:
+        services: of the vault.
+        identity: who calls.
+        act: what the call is about.
+        error: why it is refused.
+        started: when it came, in milliseconds; None: now.
+
+    Raises:
+        Unavailable: the record could not be written.
+    """
+    with services.store.reading() as tx:
+        owner = _owner(tx, identity, act)
+    came = services.clock.now() if started is None else started
+    services.journal.keep(_record(services, identity, act, came, error=error, owner=owner))
 
 
 def add_record(services: VaultServices, tx: VaultWriter, identity: Identity, act: Act) -> None:
@@ -140,11 +159,6 @@ def _owner(tx: VaultReader, identity: Identity, act: Act) -> str:
         return identity.tenant_id
     vault = tx.vault_of_anyone(act.vault)
     return identity.tenant_id if vault is None else vault.tenant_id
-
-
-def _owner_now(services: VaultServices, identity: Identity, act: Act) -> str:
-    with services.store.reading() as tx:
-        return _owner(tx, identity, act)
 
 
 def _object_id(result: object) -> str:

@@ -12,6 +12,7 @@ from keystead.adapters.vaults.faults import Fault, FaultyVaults, present_fault, 
 from keystead.core.errors import InvalidRequest, Unavailable
 from keystead.core.keys.outcome import OutcomeClass
 from keystead.ports.vaults import VaultFailure
+from keystead.vault.journal import Journal
 from vault.world import TENANT, World
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def test_without_its_database_or_its_log_the_vault_answers_nothing(world: World)
     key = world.ready()
     wrapped = EmbeddedVaults(world.vault).wrap(TENANT, "mail", key.id, VALUE)
     for store in (LostStore(), Unwritable(world)):
-        service = EmbeddedVaults(replace(world.vault, store=store))
+        service = EmbeddedVaults(replace(world.vault, store=store, journal=Journal(store)))
         with pytest.raises(VaultFailure) as failed:
             service.unwrap(TENANT, "mail", wrapped.key_uri, wrapped.value)
         assert failed.value.outcome.kind is OutcomeClass.SYSTEM_ERROR

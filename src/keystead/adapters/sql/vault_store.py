@@ -619,12 +619,12 @@ def _held(permissions: str, contributor: bool, roles: str) -> Held:  # noqa: FBT
 def _vault(row: Sequence[Any]) -> Vault:
     """From the columns of `_VAULT`. SQLite's own booleans are numbers."""
     (id_, tenant_id, name, *subscription, group, region, sku, rbac, protected, days, created, deleted, rules, read_only) = row
-    *before, cancelled, protected_from, made, made_by = subscription
+    sub_id, sub_tenant, sub_name, kind, cancelled, protected_from, made, made_by = subscription
     return Vault(
         id=id_,
         tenant_id=tenant_id,
         name=name,
-        subscription=Subscription(*before, bool(cancelled), protected_from, made, made_by),
+        subscription=Subscription(sub_id, sub_tenant, sub_name, kind, bool(cancelled), protected_from, made, made_by),
         resource_group=group,
         region=region,
         sku=sku,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from keystead.core.errors import IntegrityFailure, InvalidRequest, KeysteadError, Unavailable
 from keystead.core.keys.outcome import Outcome, OutcomeClass
+from keystead.core.vaults.algorithms import Encryption
 from keystead.ports.vaults import VaultFailure
 from keystead.vault.crypto import key_facts, unwrap_key, wrap_key
-from keystead.vault.material import WrapAlgorithm
 from keystead.vault.services import Identity, VaultServices, application_of
 from keystead.vault.subscriptions import facts
 
@@ -41,12 +41,12 @@ class EmbeddedVaults:
     def wrap(self, tenant_id: str, application: str, key_uri: str, value: bytes) -> WrappedValue:
         """See the port."""
         with _classified():
-            return wrap_key(self._vault, self._identity(tenant_id, application), key_uri, WrapAlgorithm.RSA_OAEP_256, value)
+            return wrap_key(self._vault, self._identity(tenant_id, application), key_uri, Encryption.RSA_OAEP_256, value)
 
     def unwrap(self, tenant_id: str, application: str, key_uri: str, value: bytes) -> bytes:
         """See the port."""
         with _classified():
-            return unwrap_key(self._vault, self._identity(tenant_id, application), key_uri, WrapAlgorithm.RSA_OAEP_256, value)
+            return unwrap_key(self._vault, self._identity(tenant_id, application), key_uri, Encryption.RSA_OAEP_256, value)
 
     def _identity(self, tenant_id: str, application: str) -> Identity:
         return application_of(application, tenant_id)
