@@ -179,7 +179,7 @@ class World:
         )
         services = replace(services, **changes)
         dispatcher = Dispatcher({Side.SERVICE: services, Side.VAULT: vault}, LogAndDirectory(services), os.urandom)
-        self._closers += [keyring.close, *(engine.dispose for engine in engines)]
+        self._closers += [keyring.close, vault.journal.close, *(engine.dispose for engine in engines)]
         return Process(services, vault, vaults, dispatcher)
 
     def close(self) -> None:
