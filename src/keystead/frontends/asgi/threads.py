@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,21 @@ LOOK = 0.005
 """Seconds between two looks at whether one more thread would pay, while calls queue."""
 COMPUTING = 0.85
 """From which part of the time on the process counts as computing: more threads would only take turns."""
+
+
+class Later:
+    """A result that may not be delivered before something else is done; no thread waits for that.
+
+    Args:
+        result: of the call.
+        when: is handed a function, which it calls once, from any thread: with None when that is done, or with why it is not.
+    """
+
+    __slots__ = ("result", "when")
+
+    def __init__(self, result: object, when: Callable[[Callable[[BaseException | None], None]], None]) -> None:
+        self.result = result
+        self.when = when
 
 
 class Threads:
@@ -59,7 +75,10 @@ class Threads:
         self._looked = (0.0, 0.0)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:  # noqa: ANN401 - carries any call
-        """Run a function in a thread. A future that is done before its turn comes (cancelled, timed out) is not run at all."""
+        """Run a function in a thread; the result of a `Later` comes when its time has come.
+
+        A future that is done before its turn comes (cancelled, timed out) is not run at all.
+        """
         future = self._loop.create_future()
         self._busy += 1
         self._queue.put((future, function, arguments))
@@ -90,7 +109,7 @@ class Threads:
     def _look(self) -> None:
         """Whether calls still queue although there is time left to compute: then one thread more."""
         (wall, computed), self._looked = self._looked, (monotonic(), process_time())
-        self._looking = self._busy > self._alive and self._alive < self._size
+        self._looking = not self._queue.empty() and self._alive < self._size
         if not self._looking:
             return
         if self._looked[1] - computed < COMPUTING * (self._looked[0] - wall):
@@ -109,12 +128,19 @@ class Threads:
                     result = function(*arguments)
                 except BaseException as raised:  # noqa: BLE001 - it is raised again where the result is waited for
                     error = raised
-            self._done.append((future, result, error))
+            if isinstance(result, Later):
+                result.when(partial(self._finished, future, result.result))
+            else:
+                self._finished(future, result, error)
             del job, future, function, arguments, result, error  # nothing of a call is kept while waiting for the next one
-            if not self._woken:
-                self._woken = True
-                with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends, and nobody waits any more
-                    self._loop.call_soon_threadsafe(self._deliver)
+
+    def _finished(self, future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+        """Have the loop deliver what came of a call; woken once for all that is there."""
+        self._done.append((future, None if error is not None else result, error))
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends, and nobody waits any more
+                self._loop.call_soon_threadsafe(self._deliver)
 
     def _next(self) -> Job | None:
         """The next call; None for a thread that is not needed any more."""
