@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from keystead.core.vaults.access import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from keystead.core.vaults.access import VaultPrincipal
@@ -134,6 +134,39 @@ class TokenKey:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSeal:
+    """What a database keeps of its seal: `record` as `core.vaults.seal_record` writes it; empty before generations, when there was none."""
+
+    check_value: bytes
+    generation: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A private key as it lies in the store, and what its context is made of."""
+
+    key_id: str
+    ordinal: int
+    tenant_id: str
+    vault: str
+    name: str
+    version: str
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseKey:
+    """A key that released keys are signed with: `certificates` DER (RFC 5280), its own first, one after the other; `sealed` under the seal."""
+
+    id: str
+    certificates: bytes
+    sealed: bytes
+    created: int
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccessEntry:
     """One line of an access policy."""
 
@@ -226,8 +259,24 @@ EVERY_RECORD = LogSearch()
 class VaultReader(Protocol):
     """Queries of one transaction."""
 
-    def seal_check(self) -> bytes | None:
-        """The check value of the seal this database was made under; None for a new database."""
+    def seal(self) -> StoredSeal | None:
+        """What this database keeps of its seal; None for a new database."""
+        ...
+
+    def former_backup_keys(self) -> dict[int, bytes]:
+        """The sealed backup keys of earlier generations."""
+        ...
+
+    def sealed_keys(self, after: tuple[str, int], limit: int) -> list[SealedKey]:
+        """Private keys of every tenant, deleted keys' too, ordered by key id and ordinal: those after a place. For sealing them again."""
+        ...
+
+    def count_key_versions(self) -> int:
+        """How many private keys there are, of every tenant."""
+        ...
+
+    def release_keys(self) -> list[ReleaseKey]:
+        """The keys released keys are signed with, the newest first."""
         ...
 
     def subscription(self, tenant_id: str, name_or_id: str) -> Subscription | None:
@@ -327,8 +376,32 @@ class VaultReader(Protocol):
 class VaultWriter(VaultReader, Protocol):
     """Queries and changes of one writing transaction."""
 
-    def set_seal_check(self, check_value: bytes) -> None:
-        """Bind a new database to a seal."""
+    def set_seal(self, seal: StoredSeal) -> None:
+        """Bind a new database to a seal, or replace it.
+
+        Everything sealed that is stored later must be of its generation: what is of another is refused with `Unavailable`,
+        `vault_seal_rotated`. So a process that opened the database before stores nothing that would not open again.
+        """
+        ...
+
+    def set_former_backup_keys(self, keys: Mapping[int, bytes]) -> None:
+        """Replace them all."""
+        ...
+
+    def put_sealed_keys(self, keys: Sequence[SealedKey]) -> None:
+        """Replace the sealed bytes of private keys."""
+        ...
+
+    def put_token_key(self, key_id: str, sealed: bytes) -> None:
+        """Replace the sealed bytes of a key for access tokens."""
+        ...
+
+    def put_release_key(self, key_id: str, sealed: bytes) -> None:
+        """Replace the sealed bytes of a key for releases."""
+        ...
+
+    def add_release_key(self, key: ReleaseKey) -> None:
+        """Add one."""
         ...
 
     def add_subscription(self, subscription: Subscription) -> None:
@@ -430,6 +503,10 @@ class VaultWriter(VaultReader, Protocol):
 
 class VaultStore(Protocol):
     """Opens transactions."""
+
+    def forget_past(self) -> bool:
+        """Overwrite what the database's log still holds of replaced rows; False while a reader is in the way, or where that is a server's task."""
+        ...
 
     def reading(self) -> AbstractContextManager[VaultReader]:
         """One snapshot."""

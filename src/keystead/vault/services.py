@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from keystead.core.access.throttle import Pace
-from keystead.core.errors import IntegrityFailure
 from keystead.core.vaults.access import PrincipalKind, VaultPrincipal, application, person
-from keystead.core.vaults.seal import VaultSeal
 from keystead.ports.clock import DAY, HOUR, MINUTE
 from keystead.vault.guard import RateLimits
 from keystead.vault.journal import Journal
 from keystead.vault.loaded import LoadedKeys
+from keystead.vault.sealing import open_seal
 from keystead.vault.token_state import TokenState
 
 if TYPE_CHECKING:
     from keystead.api.call import Call
     from keystead.core.ids import RandomBytes
-    from keystead.core.secret import SecretKey
+    from keystead.core.vaults.seal import VaultSeal
+    from keystead.core.vaults.seal_record import Seal
     from keystead.ports.clock import Clock
     from keystead.ports.vault_store import VaultStore
 
@@ -102,27 +102,17 @@ class Identity:
         return self.principal.kind is PrincipalKind.PERSON
 
 
-def open_vault(
-    store: VaultStore, seal: SecretKey, clock: Clock, random: RandomBytes, settings: VaultSettings | None = None
-) -> VaultServices:
+def open_vault(store: VaultStore, seal: Seal, clock: Clock, random: RandomBytes, settings: VaultSettings | None = None) -> VaultServices:
     """The vault on its store, under its seal. A new store is bound to the seal it is first opened under.
 
     Raises:
-        IntegrityFailure: `vault_seal_wrong`: the store was made under another seal.
+        IntegrityFailure: `vault_seal_wrong`: the store has another seal.
     """
     chosen = settings or VaultSettings()
-    opened = VaultSeal(seal)
-    with store.reading() as tx:
-        check = tx.seal_check()
-    if check is None:
-        check = _bind(store, opened)
-    if not opened.matches(check):
-        raise IntegrityFailure(
-            "vault_seal_wrong",
-            "the vault database was made under another seal",
-            "give the seal that belongs to this database, or restore both from the same backup",
-        )
-    return VaultServices(store, opened, clock, random, chosen, LoadedKeys(chosen.loaded_keys), RateLimits(chosen.rate_percent), Journal(store))
+    opened = open_seal(store, seal, clock, random)
+    return VaultServices(
+        store, opened, clock, random, chosen, LoadedKeys(chosen.loaded_keys), RateLimits(chosen.rate_percent), Journal(store)
+    )
 
 
 def identity_of(caller: Caller) -> Identity:
@@ -139,13 +129,3 @@ def application_of(name: str, tenant_id: str) -> Identity:
         InvalidRequest: `principal_unknown`.
     """
     return Identity(application(name), tenant_id)
-
-
-def _bind(store: VaultStore, seal: VaultSeal) -> bytes:
-    """Two processes may open a new store at once: inside the writing transaction the second one finds what the first one wrote."""
-    with store.writing() as tx:
-        check = tx.seal_check()
-        if check is None:
-            tx.set_seal_check(seal.check_value)
-            check = seal.check_value
-    return check

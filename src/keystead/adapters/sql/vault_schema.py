@@ -39,6 +39,25 @@ vault_seal = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("check_value", LargeBinary, nullable=False),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
+    Column("record", LargeBinary),
+)
+
+vault_former_backup_key = Table(
+    "vault_former_backup_key",
+    METADATA,
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+vault_release_key = Table(
+    "vault_release_key",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("certificates", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("ends", BigInteger, nullable=False),
 )
 
 UNTOLD = text("expires IS NOT NULL AND (expired_told IS NULL OR expired_told <> expires)")

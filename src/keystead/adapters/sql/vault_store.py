@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, tuple_, update
 
 from keystead.adapters.sql import vault_schema as tables
-from keystead.adapters.sql.engine import reading, writing
+from keystead.adapters.sql.engine import is_server, reading, writing
 from keystead.adapters.sql.migrate import ensure_current
 from keystead.adapters.sql.rows import Lookup, Many
 from keystead.core.vaults.access import Held, KeyRole, Permission, PrincipalKind, VaultPrincipal
+from keystead.core.vaults.seal import seal_rotated, sealed_generation
 from keystead.core.vaults.usage import KeyOperation, KeyType
 from keystead.ports.vault_store import (
     EVERY_RECORD,
@@ -23,6 +24,9 @@ from keystead.ports.vault_store import (
     KeyVersion,
     LogRecord,
     LogSearch,
+    ReleaseKey,
+    SealedKey,
+    StoredSeal,
     Subscription,
     TokenKey,
     Usable,
@@ -32,7 +36,7 @@ from keystead.ports.vault_store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause
@@ -145,6 +149,28 @@ _WATCHED: Select[Any] = select(
     tables.vault_key_version,
     and_(tables.vault_key_version.c.key_id == tables.vault_key.c.id, tables.vault_key_version.c.tenant_id == tables.vault_key.c.tenant_id),
 )
+_SEALED_KEYS = (
+    select(
+        tables.vault_key_version.c.key_id,
+        tables.vault_key_version.c.ordinal,
+        tables.vault_key_version.c.tenant_id,
+        tables.vault.c.name,
+        tables.vault_key.c.name,
+        tables.vault_key_version.c.version,
+        tables.vault_key_version.c.sealed_private,
+    )
+    .join(tables.vault_key, tables.vault_key.c.id == tables.vault_key_version.c.key_id)
+    .join(tables.vault, tables.vault.c.id == tables.vault_key.c.vault_id)
+    .where(tuple_(tables.vault_key_version.c.key_id, tables.vault_key_version.c.ordinal) > tuple_(bindparam("key"), bindparam("ordinal")))
+    .order_by(tables.vault_key_version.c.key_id, tables.vault_key_version.c.ordinal)
+    .limit(bindparam("most"))
+)
+_PUT_SEALED = Many(
+    update(tables.vault_key_version)
+    .where(tables.vault_key_version.c.key_id == bindparam("key"), tables.vault_key_version.c.ordinal == bindparam("number"))
+    .values(sealed_private=bindparam("box"))
+)
+_ADD_FORMER = Many(insert(tables.vault_former_backup_key))
 _ADD_LOG = Many(insert(tables.vault_log))
 _LOG_FIELDS = tuple(name for name in tables.vault_log.c.keys() if name != "id")  # noqa: SIM118 - a column collection iterates over columns
 
@@ -155,13 +181,72 @@ class SqlVaultTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def seal_check(self) -> bytes | None:
-        """See the port."""
-        return self._connection.execute(select(tables.vault_seal.c.check_value)).scalar()
+    # -- the seal ------------------------------------------------------------------------------------------------------------------
 
-    def set_seal_check(self, check_value: bytes) -> None:
-        """See the port. The fixed id lets a database be bound once only."""
-        self._connection.execute(insert(tables.vault_seal).values(id=1, check_value=check_value))
+    def seal(self) -> StoredSeal | None:
+        """See the port."""
+        row = self._connection.execute(select(*tables.vault_seal.c["check_value", "generation", "record"])).first()
+        return None if row is None else StoredSeal(row.check_value, row.generation, row.record or b"")
+
+    def set_seal(self, seal: StoredSeal) -> None:
+        """See the port. The fixed id lets a database have one only."""
+        self._connection.execute(delete(tables.vault_seal))
+        self._connection.execute(insert(tables.vault_seal).values(id=1, **asdict(seal)))
+
+    def former_backup_keys(self) -> dict[int, bytes]:
+        """See the port."""
+        table = tables.vault_former_backup_key
+        return {row.generation: row.sealed for row in self._connection.execute(select(table.c.generation, table.c.sealed))}
+
+    def set_former_backup_keys(self, keys: Mapping[int, bytes]) -> None:
+        """See the port."""
+        self._connection.execute(delete(tables.vault_former_backup_key))
+        rows = [{"generation": generation, "sealed": sealed} for generation, sealed in keys.items()]
+        _ADD_FORMER.run(self._connection, rows)
+
+    def sealed_keys(self, after: tuple[str, int], limit: int) -> list[SealedKey]:
+        """See the port."""
+        place = {"key": after[0], "ordinal": after[1], "most": limit}
+        return [SealedKey(*row) for row in self._connection.execute(_SEALED_KEYS, place)]
+
+    def count_key_versions(self) -> int:
+        """See the port."""
+        return self._connection.execute(select(func.count()).select_from(tables.vault_key_version)).scalar() or 0
+
+    def put_sealed_keys(self, keys: Sequence[SealedKey]) -> None:
+        """See the port."""
+        _PUT_SEALED.run(self._connection, [{"key": key.key_id, "number": key.ordinal, "box": key.sealed} for key in keys])
+
+    def put_token_key(self, key_id: str, sealed: bytes) -> None:
+        """See the port."""
+        table = tables.vault_token_key
+        self._connection.execute(update(table).where(table.c.id == key_id).values(sealed=sealed))
+
+    def release_keys(self) -> list[ReleaseKey]:
+        """See the port."""
+        table = tables.vault_release_key
+        rows = self._connection.execute(
+            select(*table.c["id", "certificates", "sealed", "created", "ends"]).order_by(table.c.created.desc(), table.c.id)
+        )
+        return [ReleaseKey(*row) for row in rows]
+
+    def put_release_key(self, key_id: str, sealed: bytes) -> None:
+        """See the port."""
+        table = tables.vault_release_key
+        self._connection.execute(update(table).where(table.c.id == key_id).values(sealed=sealed))
+
+    def add_release_key(self, key: ReleaseKey) -> None:
+        """See the port."""
+        self._need_generation(key.sealed)
+        self._connection.execute(insert(tables.vault_release_key).values(**asdict(key)))
+
+    def _need_generation(self, sealed: bytes) -> None:
+        """Refuse a box of another generation: this transaction writes alone, so nobody rotates the seal meanwhile."""
+        present = self._connection.execute(select(tables.vault_seal.c.generation)).scalar()
+        if present is not None and present != sealed_generation(sealed):
+            raise seal_rotated()
+
+    # -- subscriptions and vaults ---------------------------------------------------------------------------------------------------
 
     def subscription(self, tenant_id: str, name_or_id: str) -> Subscription | None:
         """See the port."""
@@ -397,6 +482,7 @@ class SqlVaultTransaction:
 
     def add_key_version(self, version: KeyVersion, sealed: bytes) -> None:
         """See the port."""
+        self._need_generation(sealed)
         self._connection.execute(
             insert(tables.vault_key_version).values(
                 key_id=version.key.id,
@@ -494,6 +580,7 @@ class SqlVaultTransaction:
 
     def add_token_key(self, key: TokenKey) -> None:
         """See the port."""
+        self._need_generation(key.sealed)
         self._connection.execute(insert(tables.vault_token_key).values(**asdict(key)))
 
     def end_token_key(self, key_id: str, ends: int) -> None:
@@ -577,6 +664,14 @@ class SqlVaultStore:
         """See the port."""
         with writing(self._engine) as connection:
             yield SqlVaultTransaction(connection)
+
+    def forget_past(self) -> bool:
+        """See the port. PostgreSQL recycles its log by itself, and keeps replaced rows until it is vacuumed."""
+        if is_server(self._engine):
+            return False
+        from keystead.adapters.sql.sqlite import empty_log  # noqa: PLC0415 - as the engine does for the other kind
+
+        return empty_log(self._engine)
 
     def close(self) -> None:
         """Close all connections."""

@@ -149,15 +149,14 @@ class VaultSeal:
         nonce = random(NONCE_BYTES)
         return nonce + self._backup.encrypt(nonce, payload, header)
 
-    def open_backup(self, box: bytes, header: bytes, generation: int | None = None) -> bytes:
-        """Open what `close_backup` returned, in this generation or the earlier one that is named.
+    def open_backup(self, box: bytes, header: bytes, generation: int) -> bytes:
+        """Open what `close_backup` returned in a generation, this one or an earlier one.
 
         Raises:
             IntegrityFailure: `backup_damaged`: changed bytes, or made by another vault service (R-059).
         """
-        wanted = self.generation if generation is None else generation
         try:
-            key = self._backup if wanted == self.generation else AESGCM(key_bytes(self._former_keys[wanted]))
+            key = self._backup if generation == self.generation else AESGCM(key_bytes(self._former_keys[generation]))
             return key.decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], header)
         except (KeyError, InvalidTag, ValueError):
             raise _damaged("backup_damaged", "the key backup") from None
