@@ -30,6 +30,7 @@ from keystead.adapters.files import remove_durably, write_durably
 from keystead.adapters.keystores.sql import open_keystore
 from keystead.adapters.notify.ledger import FileLedger
 from keystead.adapters.objects.open import open_objects
+from keystead.adapters.seals import key_file, open_seal
 from keystead.adapters.sql.engine import open_engine
 from keystead.adapters.sql.migrate import upgrade
 from keystead.adapters.sql.rows_work import SqlJobRows
@@ -60,8 +61,8 @@ from keystead.services.tally import Tally
 from keystead.services.tokens import issue
 from keystead.services.unwritten import CountingDatabase
 from keystead.settings import FILE, parse_setting, read_settings, read_written, shown
-from keystead.vault.retention import purge_expired
-from keystead.vault.services import VaultServices, open_vault
+from keystead.vault.management import upkeep
+from keystead.vault.services import VaultServices, VaultSettings, open_vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -155,8 +156,8 @@ def create_home(path: Path, *, dev: bool, operator: str, token_file: Path | None
     configuration = written.configuration
     for folder in (path / configuration.keystore.seals, path / "objects", path / "run"):
         folder.mkdir(mode=0o700, exist_ok=True)
-    seals = (path / configuration.keystore.master_file, path / configuration.vault.seal_file)
-    made = [seal for seal in seals if not seal.exists()]
+    seals = (path / configuration.keystore.master_file, key_file(configuration.vault, path, os.environ))
+    made = [seal for seal in seals if seal is not None and not seal.exists()]
     for seal in made:
         write_durably(seal, os.urandom(KEY_BYTES))
     file = _member_file(configuration) if configuration.fleet else HomeFile(FORMAT, dev, operator)
@@ -272,7 +273,13 @@ def _opened(path: Path, file: HomeFile, written: Written, engines: Mapping[str, 
         with db.write() as tx:
             raise_alert(Basics(clock, os.urandom, settings), tx, Condition(INSTALLATION, kind, KEY_STORE, error.code))
         raise
-    vault = open_vault(SqlVaultStore(engines["vault"]), _seal(path / configuration.vault.seal_file), clock, os.urandom)
+    vault = open_vault(
+        SqlVaultStore(engines["vault"]),
+        open_seal(configuration.vault, path, os.environ),
+        clock,
+        os.urandom,
+        VaultSettings(rate_percent=settings.vault_rate_percent),
+    )
     entries = open_entries(configuration.vaults, path, settings, clock)
     routed = RoutedVaults(EmbeddedVaults(vault), vault.settings.uri_suffix, entries, lambda domain: _tenant_of(db, domain))
     vaults: Vaults = routed
@@ -305,7 +312,7 @@ def _opened(path: Path, file: HomeFile, written: Written, engines: Mapping[str, 
             configuration.sign_in.issuer,
         ),
         dev=dev,
-        upkeep=lambda: purge_expired(vault),
+        upkeep=lambda: upkeep(vault),
         hooks=_hooks(configuration, path),
         unwritten=unwritten,
         issuers=_issuers(configuration.sign_in, settings, clock),
@@ -318,6 +325,7 @@ def _opened(path: Path, file: HomeFile, written: Written, engines: Mapping[str, 
             for_the_log(services, all_of_it=True)
         keyring.close()
         routed.close()
+        vault.journal.close()
         for engine in engines.values():
             engine.dispose()
         presence.close()

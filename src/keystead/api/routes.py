@@ -118,6 +118,24 @@ VAULT_ROUTES: tuple[Route, ...] = (
     _vault_route("vault.deleted", "GET /deleted-vaults", "vaults:list_deleted", (Empty, list[vaults.VaultView]), changes=False),
     _vault_route("vault.recover", "POST /deleted-vaults/{vault}/recover", "vaults:recover", (vaults.VaultNamed, vaults.VaultView)),
     _vault_route("vault.purge", "DELETE /deleted-vaults/{vault}", "vaults:purge", (vaults.VaultNamed, vaults.Purged)),
+    _vault_route("vault.protect", "POST /vaults/{vault}/protect", "management:protect", (vaults.VaultNamed, vaults.VaultView)),
+    _vault_route("vault.fail-over", "PUT /vaults/{vault}/fail-over", "management:fail_over", (vaults.FailOver, vaults.VaultView)),
+    _vault_route(
+        "vault.network.show",
+        "GET /vaults/{vault}/network",
+        "management:show_network",
+        (vaults.VaultNamed, vaults.NetworkView),
+        changes=False,
+    ),
+    _vault_route(
+        "vault.network.allow", "POST /vaults/{vault}/network/allow", "management:allow_range", (vaults.NetworkRange, vaults.NetworkView)
+    ),
+    _vault_route(
+        "vault.network.remove", "POST /vaults/{vault}/network/remove", "management:remove_range", (vaults.NetworkRange, vaults.NetworkView)
+    ),
+    _vault_route(
+        "vault.network.default", "PUT /vaults/{vault}/network", "management:set_default", (vaults.NetworkDefault, vaults.NetworkView)
+    ),
     _vault_route("vault.log", "GET /vaults/{vault}/log", "vaults:log", (vaults.VaultLogQuery, list[vaults.VaultLogEntry]), changes=False),
     _vault_route(
         "vault.access.list", "GET /vaults/{vault}/access", "access:list_all", (vaults.VaultNamed, list[vaults.AccessView]), changes=False
@@ -162,6 +180,19 @@ VAULT_ROUTES: tuple[Route, ...] = (
     _vault_route("key.enable", "POST /vaults/{vault}/keys/{name}/enable", "keys:enable", (vaults.KeyVersionNamed, vaults.KeyView)),
     _vault_route("key.disable", "POST /vaults/{vault}/keys/{name}/disable", "keys:disable", (vaults.KeyVersionNamed, vaults.KeyView)),
     _vault_route("key.update", "PATCH /vaults/{vault}/keys/{name}", "keys:update", (vaults.KeyUpdate, vaults.KeyView)),
+    _vault_route(
+        "key.rotation-policy.show",
+        "GET /vaults/{vault}/keys/{name}/rotation-policy",
+        "rotation:get_policy",
+        (vaults.KeyNamed, vaults.RotationPolicyView),
+        changes=False,
+    ),
+    _vault_route(
+        "key.rotation-policy.set",
+        "PUT /vaults/{vault}/keys/{name}/rotation-policy",
+        "rotation:set_policy",
+        (vaults.RotationPolicySet, vaults.RotationPolicyView),
+    ),
     _vault_route("key.rotate", "POST /vaults/{vault}/keys/{name}/rotate", "keys:rotate", (vaults.KeyNamed, vaults.KeyView)),
     _vault_route(
         "key.backup", "POST /vaults/{vault}/keys/{name}/backup", "backup:backup", (vaults.KeyNamed, vaults.KeyBackupView), changes=False

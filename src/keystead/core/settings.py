@@ -53,6 +53,8 @@ class Settings:
         worker_silence: how long jobs may be due, and workers silent, before an alert.
         hook_retry, hook_longest_wait: first and longest wait after a failed delivery to a hook; hook_give_up: after what time of failing an
             event is given up.
+        vault_rate_percent: how many percent of the rate limits published for key vaults a vault has for calls over the network (R-066); 200
+            is what newer publications give, 0 switches the limits off.
         record_owner_reads: record each item an owner reads in their own mailbox too.
         exchange_admin_manages_policies: whether Exchange administrators may run policy commands beside global administrators (R-008).
         unknown_facts_refuse: make a fact that a foreign vault does not tell a failed check instead of a warning (design section 6).
@@ -96,6 +98,7 @@ class Settings:
     hook_retry: int = 10 * _SECOND
     hook_longest_wait: int = 1 * _HOUR
     hook_give_up: int = 1 * _DAY
+    vault_rate_percent: int = 100
     record_owner_reads: bool = False
     exchange_admin_manages_policies: bool = True
     unknown_facts_refuse: bool = False
@@ -140,6 +143,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "hook_retry": (1 * _SECOND, 1 * _HOUR),
     "hook_longest_wait": (1 * _SECOND, 1 * _DAY),
     "hook_give_up": (1 * _MINUTE, 30 * _DAY),
+    "vault_rate_percent": (0, 100_000),
 }
 """Lowest and highest value of each number. Not a matter of taste: beyond them a promise ends (a revocation obeyed after a year), work stands
 still (slices of nothing), or data is lost (an orphan collected while its import is under way)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from keystead.api.types.base import millis
 from keystead.api.types.vaults import Purged
 from keystead.core.access.principal import Role
 from keystead.core.errors import Conflict, Forbidden, InvalidRequest
@@ -13,7 +14,7 @@ from keystead.core.vaults.access import ADMINISTRATOR_PERMISSIONS, Held, Permiss
 from keystead.core.vaults.recovery import Existence, retention
 from keystead.core.vaults.regions import region_name
 from keystead.core.vaults.uri import vault_name
-from keystead.ports.vault_store import AccessEntry, Vault
+from keystead.ports.vault_store import AccessEntry, LogSearch, Vault
 from keystead.vault.lookup import (
     find_deleted_vault,
     find_subscription,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from keystead.vault.services import Caller, Identity, VaultServices
 
 SKUS = ("standard", "premium")
+MAX_SEARCHED = 320
+"""Characters of a text looked for in the log: as many as the longest name of a caller has."""
+
 WATCHING_ROLES = frozenset(Role) - {Role.USER, Role.LOCKBOX_APPROVER}
 """Roles that see the access policy and log of every vault of their tenant."""
 
@@ -159,10 +163,10 @@ def purge(vault: VaultServices, caller: Caller, request: VaultNamed) -> Purged:
 
 
 def log(vault: VaultServices, caller: Caller, request: VaultLogQuery) -> list[VaultLogEntry]:
-    """The log of a vault name in this tenant, oldest first; also of a vault that is deleted or gone.
+    """The log of a vault name in this tenant, or what a search finds in it, oldest first; also of a vault that is deleted or gone.
 
     Raises:
-        InvalidRequest: `limit_invalid`.
+        InvalidRequest: `limit_invalid`, `log_search_invalid`.
         Forbidden: `vault_access_denied`: the caller neither holds anything on the vault nor has a role that watches over all.
     """
     identity = identity_of(caller)
@@ -171,7 +175,8 @@ def log(vault: VaultServices, caller: Caller, request: VaultLogQuery) -> list[Va
         limit = page_limit(vault, request.limit)
         found = tx.vault(identity.tenant_id, request.vault)
         need_sight(tx, identity, found, request.vault)
-        return [log_entry(number, record) for number, record in tx.log(identity.tenant_id, request.vault, request.after, limit)]
+        wanted = _search(tx, identity.tenant_id, request)
+        return [log_entry(number, record) for number, record in tx.log(identity.tenant_id, request.vault, request.after, limit, wanted)]
 
     return recorded(vault, identity, Act("VaultLogList", request.vault), change)
 
@@ -198,6 +203,24 @@ def page_limit(vault: VaultServices, limit: int) -> int:
     if not 1 <= limit <= vault.settings.page:
         raise InvalidRequest("limit_invalid", f"{limit} entries is not a page", f"ask for 1 to {vault.settings.page}")
     return limit
+
+
+def _search(tx: VaultReader, tenant_id: str, request: VaultLogQuery) -> LogSearch:
+    """What a caller looks for. A client is found by its name too, whose records carry its id."""
+    start, end = (None if time is None else millis(time) for time in (request.start, request.end))
+    if start is not None and end is not None and end <= start:
+        raise InvalidRequest("log_search_invalid", "the end of the search is not after its start", "give a later --end")
+    operation, result, principal = request.operation or "", request.result or "", (request.principal or "").lower()
+    if max(map(len, (operation, result, principal))) > MAX_SEARCHED:
+        raise InvalidRequest("log_search_invalid", f"a text of more than {MAX_SEARCHED} characters is in no record", "give a shorter one")
+    client = tx.client(tenant_id, principal) if principal else None
+    return LogSearch(
+        operation=operation,
+        result=result.capitalize() if result.lower() in {"success", "failure"} else result.lower(),
+        principal=principal if client is None else client.id,
+        start=start,
+        end=end,
+    )
 
 
 def _new_vault(vault: VaultServices, tx: VaultReader, identity: Identity, request: VaultCreate, now: int) -> Vault:

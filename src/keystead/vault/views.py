@@ -77,6 +77,7 @@ def vault_view(vault: Vault, suffix: str, now: int) -> VaultView:
         created=utc(vault.created),
         deleted=utc_or_none(vault.deleted),
         scheduled_purge=None if vault.deleted is None else utc(scheduled_purge(vault.deleted, vault.retention_days)),
+        read_only=vault.read_only,
     )
 
 

@@ -81,6 +81,8 @@ class VaultView(Response, frozen=True):
     created: datetime
     deleted: datetime | None
     scheduled_purge: datetime | None
+    read_only: bool = False
+    """Failed over to its second region: keys are used, nothing is changed (R-069)."""
 
 
 class Purged(Response, frozen=True):
@@ -91,11 +93,51 @@ class Purged(Response, frozen=True):
 
 
 class VaultLogQuery(Request, frozen=True):
-    """The log of one vault: the last `limit` records, or the next ones after record `after`; oldest first."""
+    """The log of one vault: the last `limit` records, or the next ones after record `after`; oldest first.
+
+    What is given narrows: `operation` such as KeyUnwrap; `result` Success, Failure or the code of a refusal; `principal` a UPN, an
+    application's name or id, or a client's id; `start` and `end` when, `end` not included.
+    """
 
     vault: str
     limit: int = DEFAULT_PAGE
     after: int | None = None
+    operation: str | None = None
+    result: str | None = None
+    principal: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+class NetworkRange(Request, frozen=True):
+    """One range of addresses of a vault's network rules, in CIDR notation, or one address."""
+
+    vault: str
+    range: str
+
+
+class NetworkDefault(Request, frozen=True):
+    """What holds for callers in no range: `action` Allow or Deny; `bypass` AzureServices or None, unchanged where absent."""
+
+    vault: str
+    action: str
+    bypass: str | None = None
+
+
+class NetworkView(Response, frozen=True):
+    """From where a vault may be called about its keys (R-043). `bypass`: AzureServices lets the service's own applications in one process pass."""
+
+    vault: str
+    default_action: str
+    bypass: str
+    ranges: list[str]
+
+
+class FailOver(Request, frozen=True):
+    """Set a vault's read-only mode (R-069)."""
+
+    vault: str
+    read_only: bool
 
 
 class VaultLogIdentity(Response, frozen=True):
@@ -270,6 +312,35 @@ class KeyView(Response, frozen=True):
     """SubjectPublicKeyInfo in PEM."""
     deleted: datetime | None
     scheduled_purge: datetime | None
+
+
+class RotationAction(Request, frozen=True):
+    """What happens in a version's life: `action` Rotate or Notify, with exactly one of the two durations (ISO 8601, such as P90D)."""
+
+    action: str
+    time_after_create: str | None = None
+    time_before_expiry: str | None = None
+
+
+class RotationPolicySet(Request, frozen=True):
+    """Replace a key's rotation policy (R-035). `expiry_time`: how long each new version lives; for ever where absent."""
+
+    vault: str
+    name: str
+    lifetime_actions: list[RotationAction] = msgspec.field(default_factory=list)
+    expiry_time: str | None = None
+
+
+class RotationPolicyView(Response, frozen=True):
+    """A key's rotation policy, the default one where none was set. `next_rotation`: when the current version is rotated by it."""
+
+    vault: str
+    name: str
+    lifetime_actions: list[RotationAction]
+    expiry_time: str | None
+    created: datetime
+    updated: datetime
+    next_rotation: datetime | None
 
 
 class KeyBackupView(Response, frozen=True):

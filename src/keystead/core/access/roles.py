@@ -80,6 +80,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
             "access.grant",
             "access.revoke",
             "access.list",
+            *("network.show", "network.allow", "network.remove", "network.default", "protect", "fail-over"),
         )
     },
     **{
@@ -87,6 +88,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
         for verb in (
             *("create", "import", "list", "show", "versions", "enable", "disable", "update", "rotate"),
             *("backup", "restore", "delete", "deleted", "recover", "purge"),
+            *("rotation-policy.show", "rotation-policy.set"),
         )
     },
     # programs that use key vaults over the network: giving one a secret is giving away what it may do

@@ -153,18 +153,17 @@ def read(text: str) -> NetworkRules:
         version, action, passing, *ranges = text.split(" ")
         rules = NetworkRules(DefaultAction(action), Bypass(passing), tuple(ip_network(one) for one in ranges))
     except ValueError:
-        rules = version = None
-    if (
-        rules is None
-        or version != _VERSION
-        or len(rules.ranges) > MAX_RANGES
-        or write(rules) != text
-        or _ordered(rules.ranges) != rules.ranges
-    ):
-        raise IntegrityFailure(
-            "network_rules_damaged", "the network rules of a vault cannot be read", "restore the vault database from a backup"
-        )
+        raise _damaged() from None
+    ordered = len(rules.ranges) <= MAX_RANGES and _ordered(rules.ranges) == rules.ranges
+    if version != _VERSION or not ordered or write(rules) != text:
+        raise _damaged()
     return rules
+
+
+def _damaged() -> IntegrityFailure:
+    return IntegrityFailure(
+        "network_rules_damaged", "the network rules of a vault cannot be read", "restore the vault database from a backup"
+    )
 
 
 def admit(rules: NetworkRules, address: str, *, inside: bool, vault: str) -> None:
