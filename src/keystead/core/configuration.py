@@ -71,13 +71,22 @@ class VaultConfig:
         url: of its own PostgreSQL database, as the service's. Empty: a SQLite file of the home.
         password_file: as of the database.
         pool: as of the database.
-        seal_file: the 32 bytes under which private keys are sealed.
+        seal_file: the 32 bytes that open the vault's database; its owner alone may read it.
+        seal_passphrase_file: file whose first line is a passphrase that opens it instead. KEYSTEAD_VAULT_SEAL_PASSPHRASE may hold one too.
+        release_authorities: attestation services whose word a key may be released on, as exact addresses: the vault calls no other. None:
+            no key is released.
+        release_key_hosts: hosts at which they may publish their keys, beside their own.
+        release_ca_file: PEM of certificate authorities for them, in place of the system's.
     """
 
     url: str = ""
     password_file: str = ""
     pool: int = 8
     seal_file: str = "seals/vault.seal"
+    seal_passphrase_file: str = ""
+    release_authorities: tuple[str, ...] = ()
+    release_key_hosts: tuple[str, ...] = ()
+    release_ca_file: str = ""
 
     @property
     def database(self) -> DatabaseConfig:
