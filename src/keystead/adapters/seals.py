@@ -10,7 +10,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from keystead.adapters.files import write_durably
-from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, PreconditionFailed
+from keystead.core.errors import IntegrityFailure, InvalidRequest, PreconditionFailed
 from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.core.vaults.seal_record import MAX_PASSPHRASE, Passphrase
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keystead.core.configuration import VaultConfig
+    from keystead.core.ids import RandomBytes
     from keystead.core.vaults.seal_record import Seal
 
 PASSPHRASE_VARIABLE = "KEYSTEAD_VAULT_SEAL_PASSPHRASE"  # noqa: S105 - the name of a variable
@@ -96,17 +97,17 @@ def read_passphrase(path: Path) -> Passphrase:
         ) from None
 
 
-def make_key_file(path: Path, material: bytes) -> SecretKey:
-    """A new key file, for its owner alone.
+def provided_key_file(path: Path, random: RandomBytes) -> SecretKey:
+    """A key file, made with fresh bytes where there is none; one that is there is never replaced.
 
     Raises:
-        Conflict: `seal_file_exists`: there is one of that name; it is never replaced.
+        IntegrityFailure: `seal_damaged`.
+        PreconditionFailed: `seal_exposed`.
         Unavailable: the disk did not take it.
     """
-    if path.exists():
-        raise Conflict("seal_file_exists", f"there is a file {path.name} already", "name a new one")
-    write_durably(path, material)
-    return SecretKey(material)
+    if not path.exists():
+        write_durably(path, random(KEY_BYTES))
+    return read_key_file(path)
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -1,20 +1,27 @@
-"""`keystead vault` and `keystead vault access`."""
+"""`keystead vault`, `keystead vault access` and `keystead vault network`."""
 
 from typing import Annotated, Literal
 
 import typer
 
 from keystead.api.types import vaults as t
+from keystead.cli import vault_seal
 from keystead.cli.app import App, refuse_usage, this
-from keystead.cli.values import words, words_or_none
+from keystead.cli.values import time, words, words_or_none
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 access = typer.Typer(rich_markup_mode=None, add_completion=False)
 app.add_typer(access, name="access")
+network = typer.Typer(rich_markup_mode=None, add_completion=False)
+app.add_typer(network, name="network")
+app.add_typer(vault_seal.app, name="seal")
 
 Vault = Annotated[str, typer.Argument(metavar="VAULT")]
 Upn = Annotated[str | None, typer.Option(metavar="UPN", help="A person.")]
-PrincipalName = Annotated[str | None, typer.Option(metavar="NAME", help="An application of the service: mail, files or tenant.")]
+PrincipalName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="An application of the service (mail, files or tenant), or a client.")
+]
+Range = Annotated[str, typer.Argument(metavar="CIDR", help="Such as 203.0.113.0/24, 2001:db8::/32, or one address.")]
 COLUMNS = ("name", "subscription", "region", "sku", "recovery_level", "state", "uri")
 
 
@@ -88,20 +95,96 @@ def purge(context: typer.Context, vault: Vault) -> None:
 
 
 @app.command()
+def protect(context: typer.Context, vault: Vault) -> None:
+    """Turn purge protection on: nobody can purge before the retention ends. Nobody can turn it off again."""
+    app = this(context)
+    app.confirm(f"Turn purge protection of the vault {vault} on for good?")
+    _named(app, "vault.protect", vault)
+
+
+@app.command("fail-over")
+def fail_over(context: typer.Context, vault: Vault, mode: Annotated[Literal["on", "off"], typer.Argument(metavar="on|off")]) -> None:
+    """Put a vault into the read-only mode of a vault whose second region serves, or back: keys can be used, nothing can be changed."""
+    app = this(context)
+    app.show(app.call("vault.fail-over", t.FailOver(vault=vault, read_only=mode == "on")))
+
+
+@app.command()
 def log(
     context: typer.Context,
     vault: Vault,
+    operation: Annotated[str | None, typer.Option(metavar="NAME", help="Such as KeyUnwrap.")] = None,
+    result: Annotated[str | None, typer.Option(metavar="RESULT", help="success, failure, or the code of a refusal.")] = None,
+    principal: Annotated[str | None, typer.Option(metavar="NAME", help="A UPN, an application or a client.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="ISO 8601.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="ISO 8601; not included.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", help="How many records.")] = t.DEFAULT_PAGE,
     after: Annotated[int | None, typer.Option(metavar="NUMBER", help="The records after this one; by default the last ones.")] = None,
 ) -> None:
-    """Show the vault's log: every call, allowed or refused, oldest first."""
+    """Show the vault's log, or what is searched in it: every call, allowed or refused, oldest first."""
     app = this(context)
-    found = app.call("vault.log", t.VaultLogQuery(vault=vault, limit=limit, after=after))
-    app.show(found, ("number", "time", "operation_name", "result_type", "result_signature", "identity", "result_description"))
+    request = t.VaultLogQuery(
+        vault=vault,
+        limit=limit,
+        after=after,
+        operation=operation,
+        result=result,
+        principal=principal,
+        start=time(start),
+        end=time(end),
+    )
+    app.show(
+        app.call("vault.log", request),
+        ("number", "time", "operation_name", "result_type", "result_signature", "identity", "result_description"),
+    )
 
 
 def _named(app: App, route: str, vault: str) -> None:
     app.show(app.call(route, t.VaultNamed(vault=vault)))
+
+
+# -- network ---------------------------------------------------------------------------------------------------------------------------
+
+
+@network.callback()
+def vault_network() -> None:
+    """From where a vault's keys may be used. Changing the vault itself and these rules is allowed from everywhere."""
+
+
+@network.command("show")
+def show_network(context: typer.Context, vault: Vault) -> None:
+    """Show a vault's network rules."""
+    app = this(context)
+    app.show(app.call("vault.network.show", t.VaultNamed(vault=vault)))
+
+
+@network.command("allow")
+def allow_range(context: typer.Context, vault: Vault, range: Range) -> None:
+    """Let a range of addresses in. It matters once the default is deny."""
+    app = this(context)
+    app.show(app.call("vault.network.allow", t.NetworkRange(vault=vault, range=range)))
+
+
+@network.command("remove")
+def remove_range(context: typer.Context, vault: Vault, range: Range) -> None:
+    """Take a range of addresses back."""
+    app = this(context)
+    app.show(app.call("vault.network.remove", t.NetworkRange(vault=vault, range=range)))
+
+
+@network.command("default")
+def set_default(
+    context: typer.Context,
+    vault: Vault,
+    action: Annotated[Literal["allow", "deny"], typer.Argument(metavar="allow|deny")],
+    bypass: Annotated[
+        Literal["AzureServices", "None"] | None,
+        typer.Option(help="AzureServices lets the service's own applications on this machine pass."),
+    ] = None,
+) -> None:
+    """Say what holds for callers in no range."""
+    app = this(context)
+    app.show(app.call("vault.network.default", t.NetworkDefault(vault=vault, action=action, bypass=bypass)))
 
 
 # -- access ----------------------------------------------------------------------------------------------------------------------------
