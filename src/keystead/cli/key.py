@@ -1,4 +1,4 @@
-"""`keystead key`."""
+"""`keystead key` and `keystead key rotation-policy`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +15,8 @@ from keystead.client.exporting import write_file
 from keystead.core.errors import NotFound, Refused
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
+policy = typer.Typer(rich_markup_mode=None, add_completion=False)
+app.add_typer(policy, name="rotation-policy")
 
 Vault = Annotated[str, typer.Argument(metavar="VAULT")]
 Name = Annotated[str, typer.Argument(metavar="NAME")]
@@ -213,6 +215,56 @@ def purge(context: typer.Context, vault: Vault, name: Name) -> None:
     app = this(context)
     app.confirm(f"Destroy the deleted key {name} in the vault {vault} for good?")
     app.show(app.call("key.purge", t.KeyNamed(vault=vault, name=name)))
+
+
+# -- rotation policy -------------------------------------------------------------------------------------------------------------------
+
+
+@policy.callback()
+def rotation_policy() -> None:
+    """When a key gets a new version by itself, and when its end is told of in the vault's log."""
+
+
+@policy.command("show")
+def show_policy(context: typer.Context, vault: Vault, name: Name) -> None:
+    """Show a key's rotation policy, and when the current version is rotated by it."""
+    app = this(context)
+    app.show(app.call("key.rotation-policy.show", t.KeyNamed(vault=vault, name=name)))
+
+
+@policy.command("set")
+def set_policy(
+    context: typer.Context,
+    vault: Vault,
+    name: Name,
+    rotate_after: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Rotate so long after a version was made: P90D, P6M, P1Y; 7 days at least.")
+    ] = None,
+    rotate_before_expiry: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Rotate so long before a version expires; needs --expiry-time.")
+    ] = None,
+    notify_before_expiry: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Tell of the end so long before; by default not at all once a policy is set.")
+    ] = None,
+    expiry_time: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="How long each new version lives; 28 days at least. Keys of policies have no expiry."),
+    ] = None,
+) -> None:
+    """Replace a key's rotation policy; without options nothing happens by itself any more. Versions that are there keep their dates."""
+    app = this(context)
+    given = (("Rotate", rotate_after, rotate_before_expiry), ("Notify", None, notify_before_expiry))
+    request = t.RotationPolicySet(
+        vault=vault,
+        name=name,
+        lifetime_actions=[
+            t.RotationAction(action=action, time_after_create=after, time_before_expiry=before)
+            for action, after, before in given
+            if after is not None or before is not None
+        ],
+        expiry_time=expiry_time,
+    )
+    app.show(app.call("key.rotation-policy.set", request))
 
 
 def warn_of_uses(app: App, vault: str, name: str, version: str | None) -> list[str]:

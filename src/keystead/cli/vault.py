@@ -97,9 +97,7 @@ def purge(context: typer.Context, vault: Vault) -> None:
 @app.command()
 def protect(context: typer.Context, vault: Vault) -> None:
     """Turn purge protection on: nobody can purge before the retention ends. Nobody can turn it off again."""
-    app = this(context)
-    app.confirm(f"Turn purge protection of the vault {vault} on for good?")
-    _named(app, "vault.protect", vault)
+    _named(this(context), "vault.protect", vault)
 
 
 @app.command("fail-over")
