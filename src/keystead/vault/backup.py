@@ -57,6 +57,7 @@ def backup(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyBackup
             name=current.key.name,
             created=current.key.created,
             versions=[_backed_up(vault, tx, found, version) for version in versions],
+            rotation_policy=current.key.rotation_policy,
         )
         return KeyBackupView(
             id=key_uri(found, current, vault.settings.uri_suffix),
@@ -100,7 +101,7 @@ def restored(vault: VaultServices, identity: Identity, vault_name: str, blob: by
                 f"there already is a key {content.name} in the vault {found.name}",
                 "restore into another vault of the subscription",
             )
-        key = Key(new_id(vault.random), found.tenant_id, found.id, content.name, content.created, None)
+        key = Key(new_id(vault.random), found.tenant_id, found.id, content.name, content.created, None, content.rotation_policy)
         tx.add_key(key)
         versions = [_restored(key, ordinal, version) for ordinal, version in enumerate(content.versions, 1)]
         for version, saved in zip(versions, content.versions, strict=True):
@@ -124,6 +125,8 @@ def _backed_up(vault: VaultServices, tx: VaultReader, found: Vault, version: Key
         updated=version.updated,
         tags=version.tags,
         pkcs8=BackedUpVersion.encode_private(open_private(vault, tx, found, version)),
+        exportable=version.exportable,
+        release_policy=version.release_policy,
     )
 
 
@@ -162,4 +165,6 @@ def _restored(key: Key, ordinal: int, saved: BackedUpVersion) -> KeyVersion:
         updated=saved.updated,
         tags=saved.tags,
         public_key=public_bytes(load(saved.private())),
+        exportable=saved.exportable,
+        release_policy=saved.release_policy,
     )

@@ -16,6 +16,8 @@ from keystead.core.ids import new_id
 from keystead.core.vaults.access import Permission
 from keystead.core.vaults.limits import CHANGE, LOOK, making
 from keystead.core.vaults.recovery import Existence, existence
+from keystead.core.vaults.release import check_change, check_new
+from keystead.core.vaults.rotation import expiry_of_new, read
 from keystead.core.vaults.seal import private_key_context
 from keystead.core.vaults.usage import KeyKind, KeyOperation, key_kind, key_name, key_operations, key_tags
 from keystead.ports.vault_store import Key, KeyVersion
@@ -166,7 +168,9 @@ def imported(
 
 
 def rotate(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyView:
-    """Make a new current version of the same type and size, with the same operations and tags, enabled and without dates (R-034).
+    """Make a new current version of the same type and size, with the same operations and tags, enabled (R-034).
+
+    It has no dates, but the expiry that the key's rotation policy gives new versions.
 
     Raises:
         NotFound: no such vault or key.
@@ -200,19 +204,24 @@ def rotated(vault: VaultServices, identity: Identity, vault_name: str, name: str
             raise Conflict(
                 "key_changed", f"another call added a version to the key {name} at the same time", "look at the key and try again"
             )
-        attributes = _Attributes(
-            current.key_ops,
-            enabled=True,
-            not_before=None,
-            expires=None,
-            tags=current.tags,
-            exportable=current.exportable,
-            release_policy=current.release_policy,
-        )
-        fresh = _Fresh(KeyKind(old.kty, old.size, old.curve), attributes, private)
-        return _shown(vault, found, _add_version(vault, tx, found, name, fresh), vault.clock.now())
+        return _shown(vault, found, add_rotated(vault, tx, found, current, private), vault.clock.now())
 
     return prepared_and_recorded(vault, identity, Act("KeyRotate", vault_name, name), prepare, change)
+
+
+def add_rotated(vault: VaultServices, tx: VaultWriter, found: Vault, current: KeyVersion, private: PrivateKey) -> KeyVersion:
+    """Make a key of the same kind the new current version, enabled; it ends when the key's rotation policy says (R-035), or never."""
+    attributes = _Attributes(
+        current.key_ops,
+        enabled=True,
+        not_before=None,
+        expires=expiry_of_new(read(current.key.rotation_policy), vault.clock.now()),
+        tags=current.tags,
+        exportable=current.exportable,
+        release_policy=current.release_policy,
+    )
+    fresh = _Fresh(KeyKind(current.kty, current.size, current.curve), attributes, private)
+    return _add_version(vault, tx, found, current.key.name, fresh)
 
 
 def show(vault: VaultServices, caller: Caller, request: KeyVersionNamed) -> KeyView:
@@ -378,6 +387,7 @@ def changed(
         if change.tags is not None:
             present = replace(present, tags=key_tags(change.tags))
         if change.release_policy is not None:
+            check_change(present.release_policy, change.release_policy, exportable=present.exportable)
             present = replace(present, release_policy=change.release_policy)
         _check_dates(present.not_before, present.expires)
         return present
@@ -620,6 +630,7 @@ def _wanted(request: KeyCreate | KeyImport) -> Wanted:
 
 def _attributes(wanted: Wanted, kind: KeyKind) -> _Attributes:
     _check_dates(wanted.not_before, wanted.expires)
+    check_new(kind.kty, wanted.release_policy, exportable=wanted.exportable)
     return _Attributes(
         key_operations(wanted.ops, kind.kty),
         wanted.enabled,

@@ -1,7 +1,348 @@
-"""The keys face of vaults over HTTP: an ASGI application."""
+"""The keys face of vaults over HTTP: an ASGI application made from ROWS, which the SDKs of the service it stands in for take for theirs.
+
+What happens to a call, in this order (docs/spec/vault-http.md):
+
+1. the address names the vault; a call without a token is answered with the challenge at once, its body unread;
+2. a small body is read whole; before a large one is read, its sender's token is checked;
+3. a thread checks the token, that it is of the vault's tenant, the row, the version of the interface and the body, and runs the row;
+4. the answer goes out with its request id.
+
+A call with a good token is in the vault's log whatever comes of it (R-067): use cases record what reaches them, and this module what does not.
+"""
 
 from __future__ import annotations
 
-from keystead.frontends.vault_http.parts import Served, VaultParts
+import asyncio
+import logging
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
-__all__ = ["Served", "VaultParts"]
+import msgspec
+
+from keystead.core.errors import InvalidRequest, KeysteadError, Unauthenticated, Unavailable
+from keystead.core.ids import is_id, new_id
+from keystead.frontends.asgi.protocol import Refusals
+from keystead.frontends.asgi.small import SmallExchange
+from keystead.frontends.asgi.threads import Threads
+from keystead.frontends.vault_http.errors import UNEXPECTED, document, error_body, retry_after, told
+from keystead.frontends.vault_http.handlers import Asked
+from keystead.frontends.vault_http.parts import Served, VaultParts
+from keystead.frontends.vault_http.routes import API_VERSIONS, SMALL, allowed, find, place
+from keystead.frontends.vault_http.shapes import MemberInvalidError
+from keystead.vault.record import Act, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keystead.frontends.asgi.protocol import Plain, Refused
+    from keystead.frontends.asgi.small import Header, Receive, Send
+    from keystead.frontends.vault_http.routes import Row
+    from keystead.vault.services import Identity
+
+__all__ = ["Served", "VaultApp", "VaultParts", "refusals"]
+
+log = logging.getLogger("keystead.vault_http")
+
+CALL_SECONDS = 60.0
+"""For one call, its body included; making an RSA-4096 key takes up to a few."""
+RANDOM_BYTES = 1_024
+"""For request ids, taken from the system at a time."""
+MAX_TOKEN = 16 * 1024
+"""Characters of a bearer token that are looked at."""
+MAX_CLIENT_INFO = 256
+
+JSON = b"application/json; charset=utf-8"
+_BEARER = re.compile(rb"Bearer +([!-~]+) *", re.IGNORECASE)
+_ALWAYS: tuple[Header, ...] = (
+    (b"cache-control", b"no-cache"),
+    (b"pragma", b"no-cache"),
+    (b"expires", b"-1"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"strict-transport-security", b"max-age=31536000;includeSubDomains"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer; `headers` are those of its own."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[Header, ...] = ()
+
+
+class VaultApp:
+    """The ASGI application; belongs to the event loop it first runs in."""
+
+    def __init__(self, parts: VaultParts) -> None:
+        self.parts = parts
+        self.active = 0
+        self._threads: Threads | None = None
+        self._random = b""
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        assert scope["type"] == "http", "the server is made without web sockets and lifespan"
+        self.active += 1
+        try:
+            await _Exchange(self, scope, receive, send).run()
+        finally:
+            self.active -= 1
+
+    def new_request_id(self) -> str:
+        """A fresh one; the system is asked for random bytes once for many. They are no secret."""
+        if len(self._random) < 16:
+            self._random = self.parts.services.random(RANDOM_BYTES)
+        taken, self._random = self._random[:16], self._random[16:]
+        return new_id(lambda _n: taken)
+
+    def stop(self) -> None:
+        """The server takes no more connections; calls under way are finished."""
+
+    def close(self) -> None:
+        """Let the threads go."""
+        if self._threads is not None:
+            self._threads.close()
+
+    @property
+    def calls(self) -> Threads:
+        """Threads that run calls."""
+        if self._threads is None:
+            self._threads = Threads(asyncio.get_running_loop(), self.parts.config.threads, "vault-call")
+        return self._threads
+
+
+def refusals(parts: VaultParts) -> Refusals:
+    """What connections of this face are refused with."""
+
+    def answer(error: KeysteadError, request_id: str) -> Plain:
+        made = error_answer(error)
+        headers = (*_ALWAYS, *_content(made), *made.headers, (b"x-ms-request-id", request_id.encode()))
+        return made.status, headers, made.body
+
+    def tell(seen: Refused) -> None:
+        log.info("a request from %s was refused unread: %s", seen.peer, seen.code)
+
+    return Refusals(parts.config, parts.services.random, answer, tell)
+
+
+def error_answer(error: KeysteadError) -> Answer:
+    """An error with the headers its status asks for; the challenge apart."""
+    headers: list[Header] = []
+    wait = retry_after(error)
+    if wait:
+        headers.append((b"retry-after", b"%d" % wait))
+    return Answer(told(error).status, error_body(error), tuple(headers))
+
+
+def challenge(served: Served) -> Header:
+    """Where to sign in, and for what (RFC 6750 section 3, in the words the SDKs look for)."""
+    return b"www-authenticate", f'Bearer authorization="{served.authority_url}", resource="{served.resource}"'.encode()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, app: VaultApp, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        self.app = app
+        self.parts = app.parts
+        config = app.parts.config
+        self.http = SmallExchange(scope, receive, send, pause=config.body_timeout / 1_000, seconds=CALL_SECONDS)
+        self.path: bytes = scope["raw_path"]
+        self.query: bytes = scope["query_string"]
+        self.id = app.new_request_id()
+        self.served: Served | None = None
+
+    async def run(self) -> None:
+        """Answer, whatever happens."""
+        try:
+            answer = await self._answer()
+        except KeysteadError as error:
+            answer = error_answer(error)
+        except asyncio.CancelledError:  # the server stops and has waited long enough
+            answer = error_answer(Unavailable("server_stopping", "the server is stopping", "try again"))
+        except Exception:
+            log.exception("the call %s met a defect", self.id)
+            answer = self._unexpected()
+        if answer.status == 401 and self.served is not None:
+            answer = replace(answer, headers=(*answer.headers, challenge(self.served)))
+        if answer.status == 405:
+            answer = replace(answer, headers=(*answer.headers, (b"allow", ", ".join(allowed(self.path)).encode())))
+        await self.http.answer(answer.status, [*_ALWAYS, *_content(answer), *answer.headers, *self._about()], answer.body)
+
+    def _about(self) -> list[Header]:
+        """What the services say with every answer."""
+        peer = self.http.peer
+        family = b"Ipv6" if ":" in peer else b"Ipv4"
+        network = b"InterNetworkV6" if ":" in peer else b"InterNetwork"
+        headers = [
+            (b"x-ms-request-id", self.id.encode()),
+            (b"x-ms-keyvault-service-version", self.parts.version.encode()),
+            (b"x-ms-keyvault-network-info", b"conn_type=%s;addr=%s;act_addr_fam=%s;" % (family, peer.encode(), network)),
+        ]
+        if self.served is not None and self.served.region:
+            headers.append((b"x-ms-keyvault-region", self.served.region.encode()))
+        given = self.http.headers.get(b"x-ms-client-request-id", b"").decode("latin-1")
+        if is_id(given):
+            headers.append((b"x-ms-client-request-id", given.encode()))
+        return headers
+
+    async def _answer(self) -> Answer:
+        http = self.http
+        http.check_headers()
+        self.served = served = self.parts.resolve(http.scope)
+        token = self._token()
+        row, named, refusal = self._row()
+        most = SMALL if row is None else row.most
+        if http.size > SMALL or http.size < 0:
+            # Whoever sends much, or does not say how much, is asked who they are first.
+            await http.within(self.app.calls.submit(self.parts.verify, token, served.resource))
+        too_much: KeysteadError | None = None
+        body = b""
+        try:
+            body = await http.body(most)
+        except InvalidRequest as error:
+            too_much = error
+        call = self.app.calls.submit(self._call, served, token, row, named, refusal or too_much, body)
+        return await http.within(call)  # type: ignore[no-any-return]  # what _call gives
+
+    def _token(self) -> str:
+        """The bearer token.
+
+        Raises:
+            Unauthenticated: `token_missing`.
+        """
+        given = _BEARER.fullmatch(self.http.headers.get(b"authorization", b""))
+        if given is None or len(given[1]) > MAX_TOKEN:
+            raise Unauthenticated("token_missing", "the call carries no access token", "sign in where the challenge of this answer says")
+        return given[1].decode("ascii")
+
+    def _row(self) -> tuple[Row | None, Mapping[str, str], KeysteadError | None]:
+        """The row, or why there is none: that is told to those who have signed in."""
+        try:
+            row, named = find(self.http.method, self.path)
+        except KeysteadError as error:
+            return None, {}, error
+        return row, named, None
+
+    # -- in a thread -------------------------------------------------------------------------------------------------------------------
+
+    def _call(
+        self, served: Served, token: str, row: Row | None, named: Mapping[str, str], refusal: KeysteadError | None, body: bytes
+    ) -> Answer:
+        try:
+            identity = self._identity(self.parts.verify(token, served.resource), served)
+            return self._run(served, identity, row, named, refusal, body)
+        except KeysteadError as error:
+            return error_answer(error)
+        except Exception:
+            log.exception("the call %s met a defect", self.id)
+            return self._unexpected()
+
+    def _identity(self, identity: Identity, served: Served) -> Identity:
+        """The caller, and what the log tells of the call."""
+        given = self.http.headers.get(b"x-ms-client-request-id", b"").decode("latin-1")
+        query = dict(_pairs(self.query))
+        version = query.get("api-version", "")
+        return replace(
+            identity,
+            client_ip=self.http.peer,
+            correlation_id=given.lower() if is_id(given) and len(given) == 36 else self.id,
+            client_info=self.http.headers.get(b"user-agent", b"").decode("latin-1")[:MAX_CLIENT_INFO],
+            request_uri=f"{served.base_url}{self.path.decode('latin-1')}" + (f"?api-version={version}" if version in API_VERSIONS else ""),
+            api_version=version if version in API_VERSIONS else "",
+        )
+
+    def _run(
+        self, served: Served, identity: Identity, row: Row | None, named: Mapping[str, str], refusal: KeysteadError | None, body: bytes
+    ) -> Answer:
+        try:
+            if identity.tenant_id.lower() != served.tenant_id.lower():
+                raise Unauthenticated(
+                    "token_tenant_wrong", "the token is of another tenant than the vault", "sign in where the challenge of this answer says"
+                )
+            if row is None or refusal is not None:
+                raise refusal or KeysteadError("unexpected", "there is no row and no reason")
+            api, query = self._version(row)
+            asked = Asked(self.parts.services, identity, served, api, *place(named), query)
+            shape = None if row.takes is None else self._decoded(row, body)
+        except KeysteadError as error:
+            refused(self.parts.services, identity, _act(served, row, named), error)
+            raise
+        try:
+            result = row.handler(asked, shape)
+        except MemberInvalidError as error:
+            refused(self.parts.services, identity, _act(served, row, named), error)
+            raise
+        if result is None:
+            return Answer(204)
+        return Answer(200, msgspec.json.encode(result))
+
+    def _version(self, row: Row) -> tuple[int, dict[str, str]]:
+        """How far the version of the interface goes, and the query.
+
+        Raises:
+            InvalidRequest: `query_invalid`, `api_version_missing`, `api_version_not_supported`.
+        """
+        pairs = _pairs(self.query)
+        query = dict(pairs)
+        if len(query) != len(pairs):
+            raise InvalidRequest("query_invalid", "a parameter of the query is there more than once", "give it once")
+        version = query.get("api-version", "")
+        if not version:
+            raise InvalidRequest("api_version_missing", "the parameter api-version is missing", f"give one of {', '.join(API_VERSIONS)}")
+        api = API_VERSIONS.get(version, -1)
+        if api < row.since:
+            raise InvalidRequest(
+                "api_version_not_supported",
+                f"The specified version ({version[:32]}) is not recognized. Consider using the latest supported version (7.6).",
+                f"give one of {', '.join(API_VERSIONS)}",
+            )
+        return api, query
+
+    def _decoded(self, row: Row, body: bytes) -> object:
+        """The body in the row's shape. The texts name places in it, never what stands there.
+
+        Raises:
+            InvalidRequest: `media_type_wrong`, `request_invalid`.
+        """
+        media_type = self.http.headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+        if media_type != b"application/json":
+            raise InvalidRequest("media_type_wrong", "the body is not application/json", "send JSON")
+        assert row.takes is not None, "asked for by the caller"
+        try:
+            return msgspec.json.decode(body, type=row.takes)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(
+                "request_invalid", f"the body does not fit: {error}", "docs/spec/vault-http.md has its properties"
+            ) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise InvalidRequest("request_invalid", "the body is not JSON", "send one JSON object in UTF-8") from None
+
+    def _unexpected(self) -> Answer:
+        """A defect of ours: what it was stands in the log under the request's id, and nowhere else."""
+        return Answer(UNEXPECTED.status, document(UNEXPECTED, f"the call {self.id} met a defect of the service"))
+
+
+def _act(served: Served, row: Row | None, named: Mapping[str, str]) -> Act:
+    """What a call is about that comes to nothing; a name that is none is not repeated."""
+    name, version = "", None
+    with suppress(InvalidRequest):
+        name, version = place(named)
+    return Act("Unknown" if row is None else row.operation, served.vault, name, version)
+
+
+def _pairs(query: bytes) -> list[tuple[str, str]]:
+    """A query, as it was written: parameters that mean nothing here are passed over later."""
+    text = query.decode("latin-1")
+    parts = [part.partition("=") for part in text.split("&") if part]
+    return [(unquote_plus(name), unquote_plus(value)) for name, _, value in parts]
+
+
+def _content(answer: Answer) -> tuple[Header, ...]:
+    if answer.status == 204:
+        return ()
+    return (b"content-type", JSON), (b"content-length", b"%d" % len(answer.body))

@@ -1,0 +1,137 @@
+"""Errors as a key vault tells them: `{"error": {"code", "message", "innererror": {"code"}}}`, from one table (docs/spec/vault-http.md).
+
+The table goes by Keystead's code first, then by the class of the error. What is in neither is a defect of ours and says nothing of itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keystead.core.errors import (
+    Conflict,
+    Forbidden,
+    IntegrityFailure,
+    InvalidRequest,
+    KeysteadError,
+    NotFound,
+    PreconditionFailed,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How an error is told: HTTP status, code, and the narrower code where there is one."""
+
+    status: int
+    code: str
+    inner: str = ""
+    prefix: str = ""
+    """Put before the text: clients and people look for the numbers in it."""
+
+
+BAD = Told(400, "BadParameter")
+ACCESS_DENIED = Told(403, "Forbidden", "AccessDenied")
+DISABLED = Told(403, "Forbidden", "KeyDisabled")
+OPERATION = Told(403, "Forbidden", "KeyOperationForbidden")
+NO_KEY = Told(404, "KeyNotFound")
+NO_VAULT = Told(404, "VaultNotFound")
+UNAUTHORIZED = Told(401, "Unauthorized")
+UNEXPECTED = Told(500, "InternalServerError")
+
+BY_CODE: Mapping[str, Told] = {
+    "token_missing": Told(401, "Unauthorized", prefix="AKV10000: Request is missing a Bearer or PoP token. "),
+    "token_invalid": Told(401, "Unauthorized", prefix="AKV10001: [BearerReadAccessTokenFailed] "),
+    "token_expired": Told(401, "Unauthorized", prefix="AKV10002: [TokenExpired] "),
+    "token_audience_wrong": Told(401, "Unauthorized", prefix="AKV10022: Invalid audience. "),
+    "token_tenant_wrong": Told(401, "Unauthorized", prefix="AKV10032: Invalid issuer. "),
+    "vault_access_denied": ACCESS_DENIED,
+    "vault_another_tenant": ACCESS_DENIED,
+    "vault_firewall": Told(403, "Forbidden", "ForbiddenByFirewall"),
+    "vault_read_only": Told(403, "Forbidden", "VaultReadOnly"),
+    "subscription_cancelled": Told(403, "Forbidden", "ForbiddenByPolicy"),
+    "sku_not_supported": Told(400, "BadParameter", "SkuNotSupported"),
+    "key_disabled": DISABLED,
+    "key_type_cannot_wrap": OPERATION,
+    "key_operation_not_allowed": OPERATION,
+    "key_not_yet_valid": Told(403, "Forbidden", "KeyNotYetValid"),
+    "key_expired": Told(403, "Forbidden", "KeyExpired"),
+    "purge_protected": Told(403, "Forbidden", "ForbiddenByPolicy"),
+    "expiry_cannot_be_removed": Told(403, "Forbidden", "ForbiddenByPolicy"),
+    "too_many_versions": Told(403, "Forbidden", "ForbiddenByPolicy"),
+    "backup_another_tenant": Told(403, "Forbidden", "ForbiddenByPolicy"),
+    "backup_another_subscription": Told(403, "Forbidden", "ForbiddenByPolicy"),
+    "backup_another_geography": Told(403, "Forbidden", "ForbiddenByPolicy"),
+    "release_policy_not_met": Told(403, "Forbidden", "ForbiddenByReleasePolicy"),
+    "release_policy_immutable": Told(403, "Forbidden", "ForbiddenByPolicy"),
+    "key_not_found": NO_KEY,
+    "key_deleted": NO_KEY,
+    "deleted_key_not_found": NO_KEY,
+    "vault_not_found": NO_VAULT,
+    "vault_deleted": NO_VAULT,
+    "path_not_found": Told(404, "NotFound"),
+    "not_offered": Told(400, "NotSupported"),
+    "method_not_allowed": Told(405, "MethodNotAllowed"),
+    "key_deleted_but_recoverable": Told(409, "Conflict", "ObjectIsDeletedButRecoverable"),
+    "key_already_exists": Told(409, "Conflict", "ObjectAlreadyExists"),
+    "key_changed": Told(409, "Conflict"),
+    "vault_throttled": Told(429, "Throttled", "VaultRequestTypeLimitReached"),
+    "unwrap_failed": BAD,
+    "backup_damaged": BAD,
+    "body_timed_out": Told(408, "RequestTimeout"),
+    "request_too_large": Told(413, "RequestTooLarge"),
+    "media_type_wrong": Told(415, "UnsupportedMediaType"),
+    "headers_too_large": Told(431, "HeadersTooLarge"),
+}
+
+BY_CLASS: Mapping[type[KeysteadError], Told] = {
+    InvalidRequest: BAD,
+    Unauthenticated: UNAUTHORIZED,
+    Forbidden: ACCESS_DENIED,
+    PreconditionFailed: Told(403, "Forbidden", "ForbiddenByPolicy"),
+    Conflict: Told(409, "Conflict"),
+    NotFound: NO_KEY,
+    Throttled: Told(429, "Throttled"),
+    Unavailable: Told(503, "ServiceUnavailable"),
+    IntegrityFailure: UNEXPECTED,
+    KeysteadError: UNEXPECTED,
+}
+
+RETRY_AFTER = 2
+"""Seconds after which something unavailable is worth another try."""
+STATUSES = tuple(sorted({told.status for told in (*BY_CODE.values(), *BY_CLASS.values())}))
+
+
+def told(error: KeysteadError) -> Told:
+    """How an error is told."""
+    found = BY_CODE.get(error.code)
+    return found or next(BY_CLASS[kind] for kind in type(error).__mro__ if kind in BY_CLASS)
+
+
+def error_body(error: KeysteadError) -> bytes:
+    """The document of an error. `mend` speaks of the command line, so it is left to those who have one."""
+    as_told = told(error)
+    return document(as_told, as_told.prefix + error.detail)
+
+
+def document(as_told: Told, message: str) -> bytes:
+    """The document of an error with a text of its own."""
+    content: dict[str, object] = {"code": as_told.code, "message": message}
+    if as_told.inner:
+        content["innererror"] = {"code": as_told.inner}
+    return msgspec.json.encode({"error": content})
+
+
+def retry_after(error: KeysteadError) -> int:
+    """Seconds of the header Retry-After; 0: none."""
+    if isinstance(error, Throttled):
+        return max(1, -(-error.retry_after // 1_000))
+    return RETRY_AFTER if isinstance(error, Unavailable) else 0

@@ -1,0 +1,190 @@
+"""The rows of the keys face: which path and verb is which call, what it takes and gives, and how much of it (docs/spec/vault-http.md).
+
+Paths compare without regard to case but for names; an empty version is the current one, as the clients write it: `/keys/NAME//encrypt`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from keystead.core.errors import InvalidRequest, NotFound
+from keystead.core.ids import KEY_VERSION
+from keystead.core.vaults.usage import key_name
+from keystead.frontends.vault_http import handlers as h
+from keystead.frontends.vault_http import shapes as s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from keystead.frontends.vault_http.handlers import Asked
+
+SMALL = 64 * 1024
+"""Bytes of a request's body; a tag list of the largest size fits."""
+LARGE = 2 * 1024 * 1024
+"""Bytes of a backup with its base64url."""
+
+API_VERSIONS = {"2016-10-01": 0, "7.0": 0, "7.1": 1, "7.2": 2, "7.3": 3, "7.4": 4, "7.5": 5, "7.6": 6, "2025-07-01": 7}
+"""Versions that are spoken, and how far each goes: later ones only add members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One call.
+
+    Attributes:
+        name: of the operation in the OpenAPI document.
+        operation: as the vault's log calls it (R-068).
+        path: with `{name}` and `{version}`.
+        handler: runs it in a thread; None is answered as 204.
+        takes: shape of the body; None: none is needed, and what comes is passed over.
+        gives: shape of the answer; None: 204.
+        queries: of a listing: maxresults and $skiptoken.
+        statuses: beside those that every call may answer with.
+        most: bytes of the body.
+        since: of API_VERSIONS.
+    """
+
+    name: str
+    operation: str
+    method: str
+    path: str
+    handler: Callable[[Asked, Any], object]
+    takes: type[s.Shape] | None = None
+    gives: type[Any] | None = s.KeyOut
+    queries: bool = False
+    statuses: tuple[int, ...] = ()
+    most: int = SMALL
+    since: int = 0
+
+
+def _both(row: Row) -> tuple[Row, Row]:
+    """The row, and the same for the current version, whose path leaves the version out."""
+    return row, Row(
+        f"{row.name}Current",
+        row.operation,
+        row.method,
+        row.path.replace("/{version}", ""),
+        row.handler,
+        row.takes,
+        row.gives,
+        row.queries,
+        row.statuses,
+        row.most,
+        row.since,
+    )
+
+
+def _operate(name: str, operation: str, handler: Callable[[Asked, Any], object]) -> tuple[Row, Row]:
+    return _both(Row(name, operation, "POST", f"/keys/{{name}}/{{version}}/{name.lower()}", handler, s.OperateIn, s.ResultOut))
+
+
+ROWS: tuple[Row, ...] = (
+    Row("createKey", "KeyCreate", "POST", "/keys/{name}/create", h.create, s.CreateIn, statuses=(409,)),
+    Row("importKey", "KeyImport", "PUT", "/keys/{name}", h.import_, s.ImportIn, statuses=(409,)),
+    Row("getKeys", "KeyList", "GET", "/keys", h.list_keys, gives=s.KeyPage, queries=True),
+    Row("getKeyVersions", "KeyListVersions", "GET", "/keys/{name}/versions", h.list_versions, gives=s.KeyPage, queries=True),
+    *_both(Row("getKey", "KeyGet", "GET", "/keys/{name}/{version}", h.get)),
+    *_both(Row("updateKey", "KeyUpdate", "PATCH", "/keys/{name}/{version}", h.update, s.UpdateIn)),
+    Row("deleteKey", "KeyDelete", "DELETE", "/keys/{name}", h.delete, gives=s.DeletedKeyOut),
+    Row("getDeletedKeys", "KeyListDeleted", "GET", "/deletedkeys", h.list_deleted, gives=s.DeletedKeyPage, queries=True),
+    Row("getDeletedKey", "KeyGetDeleted", "GET", "/deletedkeys/{name}", h.get_deleted, gives=s.DeletedKeyOut),
+    Row("purgeDeletedKey", "KeyPurge", "DELETE", "/deletedkeys/{name}", h.purge, gives=None),
+    Row("recoverDeletedKey", "KeyRecover", "POST", "/deletedkeys/{name}/recover", h.recover),
+    Row("backupKey", "KeyBackup", "POST", "/keys/{name}/backup", h.backup, gives=s.ValueOut),
+    Row("restoreKey", "KeyRestore", "POST", "/keys/restore", h.restore, s.RestoreIn, statuses=(409,), most=LARGE),
+    Row("rotateKey", "KeyRotate", "POST", "/keys/{name}/rotate", h.rotate, statuses=(409,), since=3),
+    *_operate("encrypt", "KeyEncrypt", h.encrypt),
+    *_operate("decrypt", "KeyDecrypt", h.decrypt),
+    *_operate("wrapKey", "KeyWrap", h.wrap_key),
+    *_operate("unwrapKey", "KeyUnwrap", h.unwrap_key),
+    *_both(Row("sign", "KeySign", "POST", "/keys/{name}/{version}/sign", h.sign, s.SignIn, s.ResultOut)),
+    *_both(Row("verify", "KeyVerify", "POST", "/keys/{name}/{version}/verify", h.verify, s.VerifyIn, s.VerifiedOut)),
+)
+
+ELSEWHERE = ("secrets", "deletedsecrets", "certificates", "deletedcertificates", "storage", "deletedstorage")
+"""What vaults of this kind also hold elsewhere, and this one does not."""
+
+
+@dataclass(slots=True)
+class _Node:
+    rows: dict[str, Row] = field(default_factory=dict)
+    literal: dict[str, _Node] = field(default_factory=dict)
+    member: _Node | None = None
+    member_name: str = ""
+
+
+def _tree() -> _Node:
+    root = _Node()
+    for row in ROWS:
+        node = root
+        for part in row.path[1:].split("/"):
+            if part.startswith("{"):
+                node.member = node.member or _Node()
+                node.member_name = part[1:-1]
+                node = node.member
+            else:
+                node = node.literal.setdefault(part, _Node())
+        node.rows[row.method] = row
+    return root
+
+
+_ROOT = _tree()
+
+
+def find(method: str, raw_path: bytes) -> tuple[Row, Mapping[str, str]]:
+    """The row of a request, and what its path names.
+
+    Raises:
+        NotFound: `path_not_found`.
+        InvalidRequest: `not_offered`; `method_not_allowed`.
+    """
+    parts = [unquote(part, errors="replace") for part in raw_path.decode("latin-1")[1:].split("/")]
+    if len(parts) > 1 and not parts[-1]:
+        del parts[-1]  # a slash at the end: the version is left empty, or means nothing
+    found: list[tuple[_Node, dict[str, str]]] = []
+    _walk(_ROOT, parts, {}, found)
+    for node, named in found:
+        if method in node.rows:
+            return node.rows[method], named
+    if found:
+        raise InvalidRequest("method_not_allowed", f"this path does not take {method[:16]}", f"it takes {', '.join(allowed(raw_path))}")
+    if parts[0].lower() in ELSEWHERE:
+        raise InvalidRequest("not_offered", f"this vault holds keys only: {parts[0].lower()} are not offered here", "keep them elsewhere")
+    raise NotFound("path_not_found", "there is nothing at this path", "docs/spec/vault-http.md lists all")
+
+
+def allowed(raw_path: bytes) -> tuple[str, ...]:
+    """The methods a path takes."""
+    parts = [unquote(part, errors="replace") for part in raw_path.decode("latin-1")[1:].split("/")]
+    if len(parts) > 1 and not parts[-1]:
+        del parts[-1]
+    found: list[tuple[_Node, dict[str, str]]] = []
+    _walk(_ROOT, parts, {}, found)
+    return tuple(sorted({method for node, _ in found for method in node.rows}))
+
+
+def _walk(node: _Node, parts: list[str], named: dict[str, str], found: list[tuple[_Node, dict[str, str]]]) -> None:
+    """Every node the parts lead to, words before names: the depth is that of the table, at most four."""
+    if not parts:
+        if node.rows:
+            found.append((node, named))
+        return
+    word = node.literal.get(parts[0].lower())
+    if word is not None:
+        _walk(word, parts[1:], named, found)
+    if node.member is not None and (parts[0] or node.member_name == "version"):
+        _walk(node.member, parts[1:], {**named, node.member_name: parts[0]}, found)
+
+
+def place(named: Mapping[str, str]) -> tuple[str, str | None]:
+    """The key a path names, and its version, None for the current one.
+
+    Raises:
+        InvalidRequest: `key_name_invalid`, `key_version_invalid`.
+    """
+    version = named.get("version", "").lower()
+    if version and not KEY_VERSION.fullmatch(version):
+        raise InvalidRequest("key_version_invalid", f"{version[:64]!r} is not a version of a key", "give 32 hexadecimal digits")
+    return (key_name(named["name"]) if "name" in named else ""), version or None
