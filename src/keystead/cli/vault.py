@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from keystead.api.types import vaults as t
-from keystead.cli import vault_seal
+from keystead.cli import vault_client, vault_seal, vault_serve
 from keystead.cli.app import App, refuse_usage, this
 from keystead.cli.values import time, words, words_or_none
 
@@ -15,6 +15,8 @@ app.add_typer(access, name="access")
 network = typer.Typer(rich_markup_mode=None, add_completion=False)
 app.add_typer(network, name="network")
 app.add_typer(vault_seal.app, name="seal")
+app.add_typer(vault_client.app, name="client")
+app.command()(vault_serve.serve)
 
 Vault = Annotated[str, typer.Argument(metavar="VAULT")]
 Upn = Annotated[str | None, typer.Option(metavar="UPN", help="A person.")]
@@ -237,4 +239,4 @@ def list_access(context: typer.Context, vault: Vault) -> None:
 
 def _one_principal(upn: str | None, principal: str | None) -> None:
     if (upn is None) == (principal is None):
-        refuse_usage("exactly one of --upn and --principal is needed", "name a person with --upn, or an application with --principal")
+        refuse_usage("exactly one of --upn and --principal is needed", "name a person with --upn, or an application or client with --principal")

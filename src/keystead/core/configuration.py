@@ -77,6 +77,7 @@ class VaultConfig:
             no key is released.
         release_key_hosts: hosts at which they may publish their keys, beside their own.
         release_ca_file: PEM of certificate authorities for them, in place of the system's.
+        tls_certificate_file, tls_key_file: PEM, both or none, for `keystead vault serve`. None: of a private authority in the folder `tls`.
     """
 
     url: str = ""
@@ -87,6 +88,8 @@ class VaultConfig:
     release_authorities: tuple[str, ...] = ()
     release_key_hosts: tuple[str, ...] = ()
     release_ca_file: str = ""
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
 
     @property
     def database(self) -> DatabaseConfig:
