@@ -527,7 +527,7 @@ def _waited(answer: HttpResponse, tries: int) -> bool:
 
 
 def _class_of(status: int) -> OutcomeClass:
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return _SYSTEM
     return _BY_STATUS.get(status, _INTEGRITY)
 
