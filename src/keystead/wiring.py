@@ -46,7 +46,7 @@ from keystead.client.local import LocalTransport
 from keystead.core.access.principal import NOBODY, Principal, Role
 from keystead.core.access.tokens import TokenKind
 from keystead.core.alerts import AlertKind, Condition
-from keystead.core.configuration import Runner
+from keystead.core.configuration import Runner, SignInConfig
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, KeysteadError, NotFound, Unavailable
 from keystead.core.ids import new_id
 from keystead.core.secret import KEY_BYTES, SecretKey
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from keystead.core.configuration import Configuration, SignInConfig
+    from keystead.core.configuration import Configuration, VaultConfig
     from keystead.core.settings import Settings
     from keystead.ports.clock import Clock
     from keystead.ports.notify import Hook
@@ -279,6 +279,7 @@ def _opened(path: Path, file: HomeFile, written: Written, engines: Mapping[str, 
         clock,
         os.urandom,
         VaultSettings(rate_percent=settings.vault_rate_percent),
+        _authorities(configuration.vault, path, settings, clock),
     )
     entries = open_entries(configuration.vaults, path, settings, clock)
     routed = RoutedVaults(EmbeddedVaults(vault), vault.settings.uri_suffix, entries, lambda domain: _tenant_of(db, domain))
@@ -366,6 +367,18 @@ def _issuers(config: SignInConfig, settings: Settings, clock: Clock) -> Issuers:
     from keystead.adapters.oidc import HttpIssuers  # noqa: PLC0415 - as said
 
     return HttpIssuers(config, settings, clock)
+
+
+def _authorities(config: VaultConfig, path: Path, settings: Settings, clock: Clock) -> Issuers:
+    """On whose word the vault releases keys. They publish theirs as sign-in providers do, so the same code asks them; over TLS alone."""
+    if not config.release_authorities:
+        return NoIssuers()
+    from keystead.adapters.oidc import HttpIssuers  # noqa: PLC0415 - as for issuers
+
+    ca_file = str(path / config.release_ca_file) if config.release_ca_file else ""
+    return HttpIssuers(
+        SignInConfig(issuers=config.release_authorities, key_hosts=config.release_key_hosts, ca_file=ca_file), settings, clock
+    )
 
 
 def _hooks(configuration: Configuration, path: Path) -> tuple[Hook, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
+from base64 import b64decode
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -18,6 +19,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpcore
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from joserfc.jwk import RSAKey
 
 from keystead.core.errors import InvalidRequest, Unavailable
 from keystead.ports.issuers import IssuerKey
@@ -282,6 +287,7 @@ def _usable_keys(document: Mapping[str, Any]) -> Mapping[str, IssuerKey]:
 
 
 def _usable_key(jwk: Mapping[str, Any]) -> IssuerKey | None:
+    jwk = _with_numbers(jwk)
     kind, key_id, algorithm = jwk.get("kty"), jwk.get("kid"), jwk.get("alg", "")
     members = _PUBLIC.get(kind) if isinstance(kind, str) else None
     if members is None or not isinstance(key_id, str) or not key_id or not isinstance(algorithm, str):
@@ -293,6 +299,21 @@ def _usable_key(jwk: Mapping[str, Any]) -> IssuerKey | None:
     if kind == "RSA" and not RSA_BITS[0] <= len(jwk["n"]) * 6 <= RSA_BITS[1] + 16:
         return None
     return IssuerKey(key_id, algorithm, json.dumps({member: jwk[member] for member in members}, sort_keys=True))
+
+
+def _with_numbers(jwk: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A key with its numbers: attestation services give an RSA key as its certificate alone (`x5c`, RFC 7517 section 4.7).
+
+    Only the public key is taken from the certificate. It is trusted because the issuer gave it over TLS, as numbers would be.
+    """
+    chain = jwk.get("x5c")
+    if jwk.get("kty") != "RSA" or "n" in jwk or not isinstance(chain, list) or not chain or not isinstance(chain[0], str):
+        return jwk
+    try:
+        key = x509.load_der_x509_certificate(b64decode(chain[0], validate=True)).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return jwk
+    return {**jwk, **RSAKey.import_key(key).as_dict(private=False)} if isinstance(key, RSAPublicKey) else jwk
 
 
 def _unavailable(issuer: str, why: str) -> Unavailable:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from keystead.core.access.throttle import Pace
 from keystead.core.vaults.access import PrincipalKind, VaultPrincipal, application, person
 from keystead.ports.clock import DAY, HOUR, MINUTE
+from keystead.ports.issuers import NoIssuers
 from keystead.vault.guard import RateLimits
 from keystead.vault.journal import Journal
 from keystead.vault.loaded import LoadedKeys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from keystead.core.vaults.seal import VaultSeal
     from keystead.core.vaults.seal_record import Seal
     from keystead.ports.clock import Clock
+    from keystead.ports.issuers import Issuers
     from keystead.ports.vault_store import VaultStore
 
     Caller: TypeAlias = "Call | Identity"
@@ -70,6 +72,8 @@ class VaultServices:
     limits: RateLimits
     journal: Journal
     tokens: TokenState = field(default_factory=TokenState)
+    authorities: Issuers = field(default_factory=NoIssuers)
+    """On whose word keys are released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,23 @@ class Identity:
         return self.principal.kind is PrincipalKind.PERSON
 
 
-def open_vault(store: VaultStore, seal: Seal, clock: Clock, random: RandomBytes, settings: VaultSettings | None = None) -> VaultServices:
+def open_vault(
+    store: VaultStore,
+    seal: Seal,
+    clock: Clock,
+    random: RandomBytes,
+    settings: VaultSettings | None = None,
+    authorities: Issuers | None = None,
+) -> VaultServices:
     """The vault on its store, under its seal. A new store is bound to the seal it is first opened under.
+
+    Args:
+        store: what it keeps its keys in.
+        seal: what opens that.
+        clock: time.
+        random: the operating system's generator.
+        settings: None for the defaults.
+        authorities: attestation services on whose word keys may be released; None: no key is released.
 
     Raises:
         IntegrityFailure: `vault_seal_wrong`: the store has another seal.
@@ -111,7 +130,15 @@ def open_vault(store: VaultStore, seal: Seal, clock: Clock, random: RandomBytes,
     chosen = settings or VaultSettings()
     opened = open_seal(store, seal, clock, random)
     return VaultServices(
-        store, opened, clock, random, chosen, LoadedKeys(chosen.loaded_keys), RateLimits(chosen.rate_percent), Journal(store)
+        store,
+        opened,
+        clock,
+        random,
+        chosen,
+        LoadedKeys(chosen.loaded_keys),
+        RateLimits(chosen.rate_percent),
+        Journal(store),
+        authorities=authorities or NoIssuers(),
     )
 
 
