@@ -82,24 +82,25 @@ def authenticate(services: VaultServices, identity: Identity, secret: str, vault
         vault: name of the vault it wants to use; empty where it does not say. For the log.
 
     Raises:
-        Unauthenticated: `client_secret_wrong`, also for a client that is not in this tenant; `client_secret_expired`.
+        Unauthenticated: `client_unknown`: no such client in this tenant, or not any more; `client_secret_wrong`; `client_secret_expired`.
         Throttled: `client_throttled`: the secret was not looked at.
     """
     state, pace, now = services.tokens, services.settings.pace, services.clock.now()
     client_id, shown = identity.principal.name, digest_of(secret)
     mark = digest_of(f"{identity.tenant_id} {client_id} {secret}")
     names = (f"client {client_id[:64]}", *((f"address {group_of(identity.client_ip)}",) if identity.client_ip else ()))
-    if state.good.get(mark) is None and (left := state.attempts.waiting(names, now, pace)):
-        raise Throttled(
-            "client_throttled", "too many sign-ins failed from this address, or of this client", "wait, then try again", retry_after=left
-        )
     with services.store.reading() as tx:
         found = tx.client(identity.tenant_id, client_id)
         known = found is not None and found.id == client_id
         secrets = tx.client_secrets(identity.tenant_id, client_id) if known else []
     if found is None or not known:
-        state.attempts.failed(names, now, pace)
-        raise _wrong()
+        # Told apart from a wrong secret, and never made to wait: whoever deletes a client takes its access away, and a service that rides
+        # out faults must hear that as the no it is. There is no secret here to be guessed, and an id cannot be: it has 122 random bits.
+        raise _unknown()
+    if state.good.get(mark) is None and (left := state.attempts.waiting(names, now, pace)):
+        raise Throttled(
+            "client_throttled", "too many sign-ins failed from this address, or of this client", "wait, then try again", retry_after=left
+        )
 
     def change(_tx: VaultWriter) -> None:
         _check(secrets, shown, now)
@@ -276,7 +277,13 @@ def _check(secrets: Sequence[ClientSecret], shown: bytes, now: int) -> None:
         raise Unauthenticated("client_secret_expired", "this secret of the client has ended", "add one: keystead vault client secret add")
 
 
-def _wrong() -> Unauthenticated:
+def _unknown() -> Unauthenticated:
     return Unauthenticated(
-        "client_secret_wrong", "there is no such client in this tenant, or its secret is another", "see keystead vault client show"
+        "client_unknown",
+        "there is no such client in this tenant",
+        "keystead vault client create NAME makes one; one that was deleted stays gone",
     )
+
+
+def _wrong() -> Unauthenticated:
+    return Unauthenticated("client_secret_wrong", "the secret is none of this client", "see keystead vault client show")

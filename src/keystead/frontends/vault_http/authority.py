@@ -6,8 +6,9 @@
     GET  /TENANT/discovery/v2.0/keys, /TENANT/discovery/keys
     GET  /common/discovery/instance     for libraries that ask whether an authority is one
 
-TENANT is the tenant's id. Whether there is such a tenant is told to nobody: its metadata are the same for every id, and a client that is
-not in it is refused as one with a wrong secret is. Errors are those of RFC 6749 section 5.2. No secret and no token is in an error or a log.
+TENANT is the tenant's id. Whether there is such a tenant is told to nobody: its metadata are the same for every id, and so is the refusal
+of a client that is not in it. Errors are those of RFC 6749 section 5.2; a client that is not there (any more) is `unauthorized_client`, so
+that a service can tell it from its own expired secret. No secret and no token is in an error or a log.
 """
 
 from __future__ import annotations
@@ -314,6 +315,8 @@ _BASIC = ((b"www-authenticate", b'Basic realm="keystead"'),)
 
 def _translated(error: KeysteadError) -> OAuthError:
     text = f"{error.code}: {error.detail}" + (f"; {error.mend}" if error.mend else "")
+    if error.code == "client_unknown":  # as other authorities of this kind say it: no such application in the directory
+        return OAuthError(400, "unauthorized_client", text)
     if isinstance(error, Unauthenticated):
         return OAuthError(401, "invalid_client", text, _BASIC)
     if isinstance(error, Throttled):
