@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, tuple_, update
@@ -90,7 +92,8 @@ _HIGHEST = (
 
 _CLIENT: Select[Any] = select(*tables.vault_client.c["id", "tenant_id", "name", "created", "created_by"])
 
-# What every wrapKey and unwrapKey asks, put together once: building such a statement costs as much as running it.
+# What every call over the network asks, put together once: building such a statement costs as much as running it.
+_CLIENT_OF_ANYONE = Lookup(_CLIENT.where(tables.vault_client.c.id == bindparam("id")))
 _VAULT_OF_ANYONE = _VAULT.where(tables.vault.c.name_lower == bindparam("name"))
 _VAULT_BY_NAME = _VAULT_OF_ANYONE.where(tables.vault.c.tenant_id == bindparam("tenant"))
 _HELD = select(*tables.vault_access.c["permissions", "contributor", "roles"]).where(
@@ -139,7 +142,10 @@ def _usable(version: ColumnElement[bool]) -> Lookup:
 
 
 _USABLE_CURRENT = _usable(tables.vault_key_version.c.ordinal == _HIGHEST)
-_USABLE_NAMED = _usable(tables.vault_key_version.c.version == bindparam("version"))
+_USABLE_NAMED = _usable(
+    # The vault's id again, so that one index leads to the version, and not all versions of the key are looked at.
+    and_(tables.vault_key_version.c.vault_id == tables.vault.c.id, tables.vault_key_version.c.version == bindparam("version"))
+)
 _WATCHED: Select[Any] = select(
     *tables.vault_key.c["tenant_id", "vault_id", "name", "rotation_policy"],
     tables.vault_key_version.c.version,
@@ -173,6 +179,7 @@ _PUT_SEALED = Many(
 _ADD_FORMER = Many(insert(tables.vault_former_backup_key))
 _ADD_LOG = Many(insert(tables.vault_log))
 _LOG_FIELDS = tuple(name for name in tables.vault_log.c.keys() if name != "id")  # noqa: SIM118 - a column collection iterates over columns
+_log_fields = attrgetter(*_LOG_FIELDS)
 
 
 class SqlVaultTransaction:
@@ -526,7 +533,7 @@ class SqlVaultTransaction:
 
     def client_of_anyone(self, client_id: str) -> VaultClient | None:
         """See the port."""
-        row = self._connection.execute(_CLIENT.where(tables.vault_client.c.id == client_id.lower())).first()
+        row = _CLIENT_OF_ANYONE.first(self._connection, id=client_id.lower())
         return None if row is None else VaultClient(*row)
 
     def clients(self, tenant_id: str) -> list[VaultClient]:
@@ -636,7 +643,7 @@ class SqlVaultTransaction:
 
     def add_logs(self, records: Sequence[LogRecord]) -> None:
         """See the port."""
-        _ADD_LOG.run(self._connection, [{name: getattr(record, name) for name in _LOG_FIELDS} for record in records])
+        _ADD_LOG.run(self._connection, [dict(zip(_LOG_FIELDS, _log_fields(record), strict=True)) for record in records])
 
     def _one_vault(self, query: Select[Any], place: dict[str, str]) -> Vault | None:
         row = self._connection.execute(query, place).first()
@@ -703,12 +710,20 @@ def _of_log(wanted: LogSearch) -> Iterator[ColumnElement[bool] | TextClause]:
         yield log.c.time < wanted.end
 
 
+@lru_cache(maxsize=1_024)
 def _held(permissions: str, contributor: bool, roles: str) -> Held:  # noqa: FBT001 - a column's value, on SQLite a number
+    """Immutable, and of few kinds: the same texts give the same object."""
     return Held(
         frozenset(Permission(name) for name in permissions.split(",") if name),
         bool(contributor),
         frozenset(KeyRole(name) for name in roles.split(",") if name),
     )
+
+
+@lru_cache(maxsize=1_024)
+def _key_operations(names: str) -> frozenset[KeyOperation]:
+    """Likewise."""
+    return frozenset(KeyOperation(name) for name in names.split(","))
 
 
 def _vault(row: Sequence[Any]) -> Vault:
@@ -744,13 +759,13 @@ def _key_version(row: Sequence[Any]) -> KeyVersion:
         kty=KeyType(kty),
         size=size,
         curve=curve,
-        key_ops=frozenset(KeyOperation(name) for name in key_ops.split(",")),
+        key_ops=_key_operations(key_ops),
         enabled=bool(enabled),
         not_before=not_before,
         expires=expires,
         created=created,
         updated=updated,
-        tags=json.loads(tags),
+        tags=json.loads(tags) if tags != "{}" else {},
         public_key=public_key,
         exportable=bool(release[0]),
         release_policy=release[1],
