@@ -26,7 +26,7 @@ from keystead.core.errors import InvalidRequest, KeysteadError, Unauthenticated,
 from keystead.core.ids import is_id, new_id
 from keystead.frontends.asgi.protocol import Refusals
 from keystead.frontends.asgi.small import SmallExchange
-from keystead.frontends.asgi.threads import Threads
+from keystead.frontends.asgi.threads import Later, Threads
 from keystead.frontends.vault_http.errors import UNEXPECTED, document, error_body, retry_after, told
 from keystead.frontends.vault_http.handlers import Asked
 from keystead.frontends.vault_http.parts import Served, VaultParts
@@ -231,6 +231,14 @@ class _Exchange:
     # -- in a thread -------------------------------------------------------------------------------------------------------------------
 
     def _call(
+        self, served: Served, token: str, row: Row | None, named: Mapping[str, str], refusal: KeysteadError | None, body: bytes
+    ) -> Later:
+        """The answer, to be sent when the log records of the call are durable (R-067); no thread waits for that."""
+        with self.parts.services.journal.gathering() as gathered:
+            answer = self._made(served, token, row, named, refusal, body)
+        return Later(answer, gathered.when_durable)
+
+    def _made(
         self, served: Served, token: str, row: Row | None, named: Mapping[str, str], refusal: KeysteadError | None, body: bytes
     ) -> Answer:
         try:
