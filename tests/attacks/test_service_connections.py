@@ -137,14 +137,14 @@ def test_whoever_never_reads_does_not_keep_the_connection(last: bytes) -> None:
 
 
 def test_whoever_reads_slowly_gets_the_whole_answer() -> None:
-    with serving(body_timeout=300) as at, closing(at.wire()) as wire:
+    with serving(body_timeout=1_000) as at, closing(at.wire()) as wire:
         wire.sendall(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n" * 199 + b"GET /page HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         taken, began = 0, time.monotonic()
         while piece := wire.recv(64 * 1024):
             taken += len(piece)
             time.sleep(0.005)  # a slow client
         assert taken > 200 * 200_000
-        assert time.monotonic() - began > 0.6, "longer than whoever takes nothing is waited for"
+        assert time.monotonic() - began > 2.0, "longer than whoever takes nothing is waited for"
 
 
 def stalled(at: At, token: str) -> socket.socket:

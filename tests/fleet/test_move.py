@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from support.fleet import Worker
     from support.http import Server
 
-pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.timeout(1_800)]
 
 MAILBOXES = max(2_000, int(os.environ.get("KEYSTEAD_FLEET_MAILBOXES", "0")))
 ITEMS = 2
 OUTAGE_SECONDS = 10.0
 UPLOADED = "uploaded@contoso.example"
 LARGE = 24 * 1024 * 1024
-MOVE_SECONDS = 400
+MOVE_SECONDS = 1_200
 
 
 def upn(number: int) -> str:
