@@ -1,7 +1,7 @@
 """A simulated tenant on PostgreSQL: a million mailboxes with a hundred items each, as rows; what it costs to work with, and its size.
 
 The rows are made by the server itself, as wide as rows of really imported items; their objects are not there. One mailbox is real. Two
-sizes are built and measured, so that what is said of larger ones can be worked out. The large one takes half an hour and tens of
+sizes are built and measured, so that what is said of larger ones can be worked out. The large one takes half an hour and a hundred
 gigabytes: it stops when the disk is four fifths full or its time is up, and the report says how far it came.
 """
 
