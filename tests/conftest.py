@@ -24,6 +24,7 @@ ON_BOTH = tuple(
         "contracts/sql",
         "contracts/keystores",
         "crash/test_keystore_crash.py",
+        "crash/test_seal_crash.py",
         "attacks/test_another_tenant.py",
         "attacks/test_races.py",
         "attacks/test_revoked_keys.py",

@@ -172,10 +172,9 @@ class VaultSeal:
 
     def _opened_former(self, earlier: int, box: bytes) -> SecretKey:
         what = ("vault_seal_damaged", f"the key for backups of generation {earlier} in the vault database")
-        opened = self._open(self._former, _FORMER, box, _former_context(earlier), what)
         try:
-            return SecretKey(opened)
-        except ValueError:
+            return SecretKey(self._open(self._former, _FORMER, box, _former_context(earlier), what))
+        except (Unavailable, ValueError):  # read in one transaction with the seal record: of a later generation it cannot be
             raise _damaged(*what) from None
 
     def _close(self, key: AESGCM, version: bytes, plain: bytes, context: bytes, random: RandomBytes) -> bytes:
