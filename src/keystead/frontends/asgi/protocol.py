@@ -41,6 +41,8 @@ LEAST_TAKEN = 64 * 1024
 """Bytes a client takes of a waiting answer within the time of a body's pause, or all of them."""
 OVER_LIMIT = 100
 """Connections beyond the limit that are still told so; those beyond these are cut without a word."""
+END_OF_TLS = 0.2
+"""Seconds that clients which only keep their connection are given to take part in the end of TLS (RFC 8446 section 6.1) at a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,13 @@ class KeysteadProtocol(HttpToolsProtocol):
         self._gone()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
+
+    def shutdown(self) -> None:
+        """The server stops. A client that only keeps its connection does not take part in the end of TLS, so it is not waited for."""
+        idle = self._idle()
+        super().shutdown()
+        if idle and not self.transport.get_write_buffer_size():
+            self.loop.call_later(END_OF_TLS, self.transport.abort)
 
     def abort(self) -> None:
         """Cut the connection. Answers to requests that were sent ahead find out by `lost`."""
