@@ -274,8 +274,6 @@ class MailboxRows(Protocol):
         """Mailboxes that wait to be re-wrapped to a policy, with their keys."""
         ...
 
-    def count_awaiting(self, tenant_id: str, policy_id: str) -> int: ...
-
     def rewrapped(self, tenant_id: str, policy_id: str, changed: Sequence[Mailbox], keys: Sequence[MailboxKey]) -> None:
         """Store re-wrapped keys and the new hierarchy of mailboxes that wait for it.
 

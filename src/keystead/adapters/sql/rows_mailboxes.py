@@ -210,14 +210,6 @@ class SqlMailboxRows:
                 keys[mailbox_id].append(MailboxKey(mailbox_id, version, blob))
         return [(mailbox, keys[mailbox.id]) for mailbox in found]
 
-    def count_awaiting(self, tenant_id: str, policy_id: str) -> int:
-        query = (
-            select(func.count())
-            .select_from(mailboxes)
-            .where(mailboxes.c.pending_policy_id == policy_id, mailboxes.c.tenant_id == tenant_id)
-        )
-        return self._connection.execute(query).scalar_one()
-
     def rewrapped(self, tenant_id: str, policy_id: str, changed: Sequence[Mailbox], keys: Sequence[MailboxKey]) -> None:
         # A mailbox that is done had nothing to move: its fresh key takes the place of those it had. The others keep theirs, wrapped anew.
         fresh = {mailbox.id: mailbox for mailbox in changed if mailbox.move_state is MoveState.DONE}

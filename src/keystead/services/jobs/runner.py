@@ -111,7 +111,8 @@ def _tell(services: Services, job: Job, lasted: int) -> None:
     told = {"job_id": job.id, "kind": job.kind, "tenant_id": job.tenant_id, "outcome": outcome, "done": job.done, "total": job.total}
     if job.error:
         told["code"] = job.error.partition(":")[0]
-    _log.log(logging.WARNING if job.error else logging.INFO, "job", extra={**told, "ms": lasted})
+    level = logging.WARNING if job.error else logging.DEBUG if outcome == "goes-on" else logging.INFO
+    _log.log(level, "job", extra={**told, "ms": lasted})
 
 
 def push(services: Services, job_id: str) -> bool:
