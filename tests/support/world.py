@@ -287,6 +287,7 @@ class TenantWorld:
         admin.call("vault.create", v.VaultCreate(name=vault, subscription=subscription, region=region, **more))
         self.allow(vault)
         people = ["get", "list", "create", "import", "update", "delete", "recover", "purge", "rotate", "backup", "restore"]
+        people += ["getrotationpolicy", "setrotationpolicy"]
         admin.call("vault.access.grant", v.AccessGrant(vault=vault, upn=f"admin@{self.domain}", permissions=people))
 
     def make_key(self, vault: str, name: str, **more: Any) -> str:

@@ -12,6 +12,7 @@ from keystead.core.vaults.uri import parse_key_uri
 from keystead.core.vaults.usage import KeyOperation
 from keystead.ports.vaults import KeyFacts, WrappedValue
 from keystead.vault import operations
+from keystead.vault.guard import need_address
 from keystead.vault.lookup import find_key, find_vault, held, level
 from keystead.vault.operations import LOG_NAMES, Place
 from keystead.vault.record import Act, recorded, refused
@@ -62,6 +63,7 @@ def key_facts(vault: VaultServices, identity: Identity, uri: str) -> KeyFacts:
     def change(tx: VaultWriter) -> KeyFacts:
         named = parse_key_uri(uri, vault.settings.uri_suffix)
         found = find_vault(tx, identity, named.vault, now)
+        need_address(identity, found)
         version = find_key(tx, found, named.name, named.version, now)
         return KeyFacts(
             key_uri=key_uri(found, version, vault.settings.uri_suffix),

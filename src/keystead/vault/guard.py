@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from keystead.core.errors import PreconditionFailed, Throttled
 from keystead.core.vaults import network
-from keystead.core.vaults.limits import PER_WINDOW, SUBSCRIPTION_SHARE, Spent, spend
+from keystead.core.vaults.limits import PER_WINDOW, SUBSCRIPTION_SHARE, WINDOW_SECONDS, Spent, spend
 
 if TYPE_CHECKING:
     from keystead.core.vaults.limits import Budget, CallKind
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from keystead.vault.services import Identity, VaultServices
 
 _KEPT = 10_000
-"""Budgets kept before those that nobody drew on lately are dropped."""
+"""Budgets kept before those that are whole again are dropped."""
 
 
 class RateLimits:
@@ -31,6 +31,7 @@ class RateLimits:
     def __init__(self, percent: int) -> None:
         self._percent = percent
         self._spent: dict[tuple[str, Budget], Spent] = {}
+        self._kept = _KEPT
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -43,8 +44,8 @@ class RateLimits:
         limit = PER_WINDOW[kind.budget] * self._percent // 100
         mine, ours = (found.id, kind.budget), (found.subscription.id, kind.budget)
         with self._lock:
-            if len(self._spent) > _KEPT:
-                self._drop_idle(now)
+            if len(self._spent) >= self._kept:
+                self._drop_whole(now)
             vault, wait = spend(self._spent.get(mine, Spent()), kind.weight, limit, now)
             if wait:
                 return wait
@@ -53,9 +54,11 @@ class RateLimits:
                 self._spent[mine], self._spent[ours] = vault, subscription
         return wait
 
-    def _drop_idle(self, now: int) -> None:
-        """Keep those that were drawn on in the last minute."""
-        self._spent = {place: spent for place, spent in self._spent.items() if (now // 1_000) - spent.second < 60}
+    def _drop_whole(self, now: int) -> None:
+        """Keep those of which something was spent lately. Where that is most of them, look again only when there are twice as many."""
+        oldest = now // 1_000 - WINDOW_SECONDS
+        self._spent = {place: spent for place, spent in self._spent.items() if spent.second >= oldest}
+        self._kept = max(_KEPT, 2 * len(self._spent))
 
 
 def admitted(services: VaultServices, identity: Identity, found: Vault, kind: CallKind) -> None:
