@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keystead.api.types.vaults import KeyNamed
+from keystead.api.types.base import millis
+from keystead.api.types.vaults import KeyNamed, RotationAction, RotationPolicySet
 from keystead.core.errors import InvalidRequest
 from keystead.core.ids import KEY_NAME, KEY_VERSION
 from keystead.core.vaults import jwk
@@ -17,12 +18,13 @@ from keystead.core.vaults.usage import KeyKind, KeyOperation, key_kind
 from keystead.frontends.vault_http import shapes as s
 from keystead.frontends.vault_http.shapes import SECOND, MemberInvalidError, milliseconds, octets, policy_text
 from keystead.vault import backup as backups
-from keystead.vault import keys, operations
+from keystead.vault import keys, operations, rotation
 from keystead.vault.lookup import level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from keystead.api.types.vaults import RotationPolicyView
     from keystead.frontends.vault_http.parts import Served
     from keystead.vault.services import Identity, VaultServices
     from keystead.vault.views import KeyShown
@@ -236,6 +238,34 @@ def _operand(body: s.OperateIn) -> bytes:
 
 def _done(asked: Asked, done: operations.Done) -> s.ResultOut:
     return s.ResultOut(_kid(asked, done.version.key.name, done.version.version), jwk.encode(done.value))
+
+
+# -- rotation policies -----------------------------------------------------------------------------------------------------------------
+
+
+def get_rotation_policy(asked: Asked, _body: None) -> s.RotationPolicyOut:
+    """The rotation policy of a key; the default one where none was set."""
+    return _rotation_policy(asked, rotation.get_policy(asked.services, asked.identity, KeyNamed(vault=asked.served.vault, name=asked.name)))
+
+
+def set_rotation_policy(asked: Asked, body: s.RotationPolicyIn) -> s.RotationPolicyOut:
+    """Replace the rotation policy of a key (R-035)."""
+    actions = []
+    for one in body.lifetime_actions or []:
+        trigger = one.trigger or s.TriggerShape()
+        actions.append(RotationAction(one.action.type, trigger.time_after_create, trigger.time_before_expiry))
+    expiry = None if body.attributes is None else body.attributes.expiry_time
+    request = RotationPolicySet(vault=asked.served.vault, name=asked.name, lifetime_actions=actions, expiry_time=expiry)
+    return _rotation_policy(asked, rotation.set_policy(asked.services, asked.identity, request))
+
+
+def _rotation_policy(asked: Asked, view: RotationPolicyView) -> s.RotationPolicyOut:
+    actions = [
+        s.LifetimeActionShape(s.ActionShape(one.action), s.TriggerShape(one.time_after_create, one.time_before_expiry))
+        for one in view.lifetime_actions
+    ]
+    attributes = s.PolicyAttributesOut(view.expiry_time, millis(view.created) // SECOND, millis(view.updated) // SECOND)
+    return s.RotationPolicyOut(f"{_kid(asked, view.name, None)}/rotationpolicy", actions, attributes)
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------------------------
