@@ -44,6 +44,7 @@ from keystead.api.routes import Side
 from keystead.client.client import Client
 from keystead.client.local import LocalTransport
 from keystead.core.access.principal import NOBODY, Principal, Role
+from keystead.core.access.throttle import Pace
 from keystead.core.access.tokens import TokenKind
 from keystead.core.alerts import AlertKind, Condition
 from keystead.core.configuration import Runner, SignInConfig
@@ -278,7 +279,7 @@ def _opened(path: Path, file: HomeFile, written: Written, engines: Mapping[str, 
         open_seal(configuration.vault, path, os.environ),
         clock,
         os.urandom,
-        VaultSettings(rate_percent=settings.vault_rate_percent),
+        _vault_settings(settings),
         _authorities(configuration.vault, path, settings, clock),
     )
     entries = open_entries(configuration.vaults, path, settings, clock)
@@ -378,6 +379,18 @@ def _authorities(config: VaultConfig, path: Path, settings: Settings, clock: Clo
     ca_file = str(path / config.release_ca_file) if config.release_ca_file else ""
     return HttpIssuers(
         SignInConfig(issuers=config.release_authorities, key_hosts=config.release_key_hosts, ca_file=ca_file), settings, clock
+    )
+
+
+def _vault_settings(settings: Settings) -> VaultSettings:
+    """The vault's own share of the settings. Who fails to sign in waits there as long as here."""
+    return VaultSettings(
+        rate_percent=settings.vault_rate_percent,
+        client_secret_lifetime=settings.vault_client_secret_lifetime,
+        client_token_lifetime=settings.vault_client_token_lifetime,
+        token_key_lifetime=settings.vault_token_key_lifetime,
+        clock_leeway=settings.clock_leeway,
+        pace=Pace(settings.sign_in_free_attempts, settings.sign_in_delay, settings.sign_in_delay_max, settings.sign_in_forget),
     )
 
 

@@ -15,6 +15,7 @@ from keystead.adapters.sql import keystead_schema, vault_schema
 from keystead.api.call import Upload
 from keystead.api.routes import BY_NAME, ROUTES, Body, Route, Scope
 from keystead.api.types import mailboxes as m
+from keystead.api.types.vault_clients import ClientCreate
 from keystead.core.access.principal import NOBODY, PROVIDER_ROLES, TENANT_ROLES, Principal, Role
 from keystead.core.access.roles import ALLOWED, ANYBODY, CONTENT
 from keystead.core.access.tokens import TokenKind
@@ -95,6 +96,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "vault.create": {"name": "smuggledvault"},
     "vault.access.grant": {"upn": "outsider@fabrikam.example", "permissions": ["get"]},
     "vault.access.revoke": {"principal": "mail", "permissions": ["get"]},
+    "vault.client.create": {"name": "smuggled"},
     "vault.fail-over": {"read_only": False},
     "vault.network.allow": {"range": "203.0.113.0/24"},
     "vault.network.remove": {"range": "203.0.113.0/24"},
@@ -124,7 +126,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[S
     job = contoso.assign(policy, alice, wait=False)
     with world.services.db.write() as tx:
         token = issue(world.services, tx, TokenKind.SIGN_IN, alice.upn, contoso.id)
+    client = contoso.admin.call("vault.client.create", ClientCreate(name="backup-job"))
     names = {
+        "client": client.name,
+        "secret": client.secret_id,
         "upn": alice.upn,
         "item": alice.items()[0].id,
         "policy": "Mail",

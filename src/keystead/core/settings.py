@@ -53,6 +53,8 @@ class Settings:
         worker_silence: how long jobs may be due, and workers silent, before an alert.
         hook_retry, hook_longest_wait: first and longest wait after a failed delivery to a hook; hook_give_up: after what time of failing an
             event is given up.
+        vault_client_secret_lifetime: usual and longest life of a secret that a program signs in to key vaults with.
+        vault_client_token_lifetime: of the access tokens it gets; vault_token_key_lifetime: after how long they are signed with a fresh key.
         vault_rate_percent: how many percent of the rate limits published for key vaults a vault has for calls over the network (R-066); 200
             is what newer publications give, 0 switches the limits off.
         record_owner_reads: record each item an owner reads in their own mailbox too.
@@ -98,6 +100,9 @@ class Settings:
     hook_retry: int = 10 * _SECOND
     hook_longest_wait: int = 1 * _HOUR
     hook_give_up: int = 1 * _DAY
+    vault_client_secret_lifetime: int = 730 * _DAY
+    vault_client_token_lifetime: int = 1 * _HOUR
+    vault_token_key_lifetime: int = 30 * _DAY
     vault_rate_percent: int = 100
     record_owner_reads: bool = False
     exchange_admin_manages_policies: bool = True
@@ -143,6 +148,9 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "hook_retry": (1 * _SECOND, 1 * _HOUR),
     "hook_longest_wait": (1 * _SECOND, 1 * _DAY),
     "hook_give_up": (1 * _MINUTE, 30 * _DAY),
+    "vault_client_secret_lifetime": (1 * _MINUTE, 3_650 * _DAY),
+    "vault_client_token_lifetime": (1 * _MINUTE, 1 * _DAY),
+    "vault_token_key_lifetime": (1 * _HOUR, 365 * _DAY),
     "vault_rate_percent": (0, 100_000),
 }
 """Lowest and highest value of each number. Not a matter of taste: beyond them a promise ends (a revocation obeyed after a year), work stands
