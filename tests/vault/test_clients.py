@@ -288,7 +288,7 @@ def test_the_key_of_tokens_is_replaced_with_overlap_and_published(world: World) 
     assert [one["alg"] for one in published] == ["RS256", "RS256"]
     assert all("d" not in one for one in published)
     assert kid(before) != kid(after)
-    world.clock.time += 2 * HOUR
+    world.clock.time += tokens.VERIFIES_AFTER
     tokens.keep_up(world.vault)
     assert [one["kid"] for one in tokens.key_set(world.vault)] == [kid(after)]
     tokens.keep_up(world.vault)

@@ -25,6 +25,7 @@ from keystead.core.access.throttle import group_of
 from keystead.core.access.tokens import MAX_TOKEN_BYTES
 from keystead.core.errors import IntegrityFailure, Throttled, Unauthenticated
 from keystead.core.ids import new_id
+from keystead.core.settings import LIMITS
 from keystead.core.vaults.access import client
 from keystead.core.vaults.seal import token_key_context
 from keystead.core.vaults.tokens import (
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from keystead.ports.vault_store import ClientSecret, VaultClient, VaultReader, VaultWriter
     from keystead.vault.services import VaultServices
 
+VERIFIES_AFTER = LIMITS["vault_client_token_lifetime"][1] + LIMITS["clock_leeway"][1]
+"""How long a key that signs no more still verifies, in milliseconds: other processes may be at the highest settings there are."""
 AUTHENTICATION = "Authentication"
 """Operation of the log (requirements 2.12)."""
 
@@ -167,11 +170,20 @@ def _proven(services: VaultServices, token: str) -> ClientClaims:
         known = services.tokens.verifying = {key.id: _public(key) for key in keys}
     if unproven.key_id not in known:
         raise bad_signature()
+    check_signature(token, known[unproven.key_id])
+    return check_claims(unproven.claims)
+
+
+def check_signature(token: str, key: RSAPublicKey) -> None:
+    """Check the signature of a token, with RS256 and nothing else.
+
+    Raises:
+        Unauthenticated: `token_invalid`.
+    """
     try:
-        deserialize_compact(token, RSAKey.import_key(known[unproven.key_id]), registry=_Registry())
+        deserialize_compact(token, RSAKey.import_key(key), registry=_Registry())
     except (JoseError, ValueError, TypeError):
         raise bad_signature() from None
-    return check_claims(unproven.claims)
 
 
 # -- the keys -------------------------------------------------------------------------------------------------------------------------------
@@ -213,14 +225,13 @@ def _replace(services: VaultServices, seen: Sequence[TokenKey]) -> TokenKey:
     key_id, now = new_id(services.random), services.clock.now()
     sealed = services.seal.close_token_key(private_bytes(private), token_key_context(key_id), services.random)
     made = TokenKey(key_id, public_bytes(private), sealed, now, None)
-    ends = now + services.settings.client_token_lifetime + services.settings.clock_leeway
     replaced = {key.id for key in seen}
     with services.store.writing() as tx:
         signing = _signing(tx)
         if signing is not None and signing.id not in replaced:
             return signing
         if signing is not None:
-            tx.end_token_key(signing.id, ends)
+            tx.end_token_key(signing.id, now + VERIFIES_AFTER)
         tx.add_token_key(made)
     return made
 

@@ -141,7 +141,8 @@ class AuthorityApp:
             log.exception("the request %s met a defect", request_id)
             answer = _refusal(OAuthError(500, "server_error", "the request met a defect; see the server's log"), request_id)
         await _send(send, answer, request_id)
-        log.info(
+        write = log.info if scope["method"] == "POST" else log.debug
+        write(
             "sign-in",
             extra={
                 "request_id": request_id,
