@@ -18,7 +18,7 @@ from keystead.core.vaults.usage import KeyKind, KeyOperation, key_kind
 from keystead.frontends.vault_http import shapes as s
 from keystead.frontends.vault_http.shapes import SECOND, MemberInvalidError, milliseconds, octets, policy_text
 from keystead.vault import backup as backups
-from keystead.vault import keys, operations, rotation
+from keystead.vault import keys, operations, release, rotation
 from keystead.vault.lookup import level
 
 if TYPE_CHECKING:
@@ -238,6 +238,22 @@ def _operand(body: s.OperateIn) -> bytes:
 
 def _done(asked: Asked, done: operations.Done) -> s.ResultOut:
     return s.ResultOut(_kid(asked, done.version.key.name, done.version.version), jwk.encode(done.value))
+
+
+def release_key(asked: Asked, body: s.ReleaseIn) -> s.ValueOut:
+    """Release an exportable key to the environment that an attestation token describes."""
+    target, nonce, enc = body.target, body.nonce, body.enc
+    return s.ValueOut(release.release(asked.services, asked.identity, asked.place, target, nonce, enc, asked.served.base_url))
+
+
+def attest(asked: Asked, _body: None) -> s.KeyOut:
+    """A key as get shows it; an attestation is not there, for the key lies in software."""
+    return key_out(asked, release.attested(asked.services, asked.identity, asked.place))
+
+
+def random_bytes(asked: Asked, body: s.RandomIn) -> s.ValueOut:
+    """Bytes from the operating system's generator."""
+    return s.ValueOut(jwk.encode(release.random_bytes(asked.services, asked.identity, asked.served.vault, body.count)))
 
 
 # -- rotation policies -----------------------------------------------------------------------------------------------------------------

@@ -120,6 +120,9 @@ ROWS: tuple[Row, ...] = (
     *_operate("unwrapKey", "KeyUnwrap", h.unwrap_key),
     *_both(Row("sign", "KeySign", "POST", "/keys/{name}/{version}/sign", h.sign, s.SignIn, s.ResultOut)),
     *_both(Row("verify", "KeyVerify", "POST", "/keys/{name}/{version}/verify", h.verify, s.VerifyIn, s.VerifiedOut)),
+    *_both(Row("release", "KeyRelease", "POST", "/keys/{name}/{version}/release", h.release_key, s.ReleaseIn, s.ValueOut, since=3)),
+    *_both(Row("getKeyAttestation", "KeyGetAttestation", "GET", "/keys/{name}/{version}/attestation", h.attest, since=6)),
+    Row("getRandomBytes", "RandomBytesGet", "POST", "/rng", h.random_bytes, s.RandomIn, s.ValueOut, since=2),
 )
 
 ELSEWHERE = ("secrets", "deletedsecrets", "certificates", "deletedcertificates", "storage", "deletedstorage")
