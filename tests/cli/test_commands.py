@@ -83,6 +83,54 @@ def test_key_update_leaves_alone_what_is_not_named(cli: Cli, service: FakeServic
     }
 
 
+def test_a_vaults_log_is_searched_by_what_is_named(cli: Cli, service: FakeService) -> None:
+    """R-067."""
+    service.answers["vault.log"] = []
+    assert cli("vault", "log", "vault-a", "--operation", "KeyUnwrap", "--result", "failure", "--start", "2026-03-01T12:00:00Z").code == 0
+    request: vaults.VaultLogQuery = service.asked[-1].request
+    assert request == vaults.VaultLogQuery(vault="vault-a", operation="KeyUnwrap", result="failure", start=WHEN)
+
+
+def test_network_rules_and_fail_over(cli: Cli, service: FakeService) -> None:
+    """R-043, R-069."""
+    view = vaults.NetworkView(vault="vault-a", default_action="Deny", bypass="None", ranges=["203.0.113.0/24"])
+    service.answers |= {f"vault.network.{verb}": view for verb in ("show", "allow", "remove", "default")}
+    service.answers |= {"vault.fail-over": tenants.Done(id="x"), "vault.protect": tenants.Done(id="x")}
+    asked = {
+        ("network", "show", "vault-a"): vaults.VaultNamed(vault="vault-a"),
+        ("network", "allow", "vault-a", "203.0.113.0/24"): vaults.NetworkRange(vault="vault-a", range="203.0.113.0/24"),
+        ("network", "remove", "vault-a", "203.0.113.0/24"): vaults.NetworkRange(vault="vault-a", range="203.0.113.0/24"),
+        ("network", "default", "vault-a", "deny"): vaults.NetworkDefault(vault="vault-a", action="deny"),
+        ("network", "default", "vault-a", "deny", "--bypass", "None"): vaults.NetworkDefault(vault="vault-a", action="deny", bypass="None"),
+        ("fail-over", "vault-a", "on"): vaults.FailOver(vault="vault-a", read_only=True),
+        ("fail-over", "vault-a", "off"): vaults.FailOver(vault="vault-a", read_only=False),
+        ("protect", "vault-a"): vaults.VaultNamed(vault="vault-a"),
+    }
+    for line, request in asked.items():
+        assert cli("vault", *line).code == 0, line
+        assert service.asked[-1].request == request
+    assert "203.0.113.0/24" in cli("vault", "network", "show", "vault-a").out
+    assert cli("vault", "fail-over", "vault-a", "perhaps").code == 2
+
+
+def test_a_rotation_policy_is_made_of_what_is_named(cli: Cli, service: FakeService) -> None:
+    """R-035."""
+    service.answers["key.rotation-policy.set"] = tenants.Done(id="x")
+    line = ("key", "rotation-policy", "set", "vault-a", "root")
+    assert cli(*line, "--rotate-after", "P90D", "--notify-before-expiry", "P30D", "--expiry-time", "P1Y").code == 0
+    assert service.asked[-1].request == vaults.RotationPolicySet(
+        vault="vault-a",
+        name="root",
+        lifetime_actions=[
+            vaults.RotationAction(action="Rotate", time_after_create="P90D"),
+            vaults.RotationAction(action="Notify", time_before_expiry="P30D"),
+        ],
+        expiry_time="P1Y",
+    )
+    assert cli(*line).code == 0
+    assert service.asked[-1].request == vaults.RotationPolicySet(vault="vault-a", name="root")
+
+
 def test_audit_search_takes_lists_and_iso_times(cli: Cli, service: FakeService) -> None:
     """R-206."""
     service.answers["audit.search"] = []

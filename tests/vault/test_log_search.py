@@ -61,7 +61,8 @@ def test_by_operation_result_and_principal(busy: World) -> None:
     assert names(search(busy, principal="mail")) == ["KeyWrap"]
     assert names(search(busy, principal="00000002-0000-0ff1-ce00-000000000000")) == ["KeyWrap"]
     for named in ("backup", PROGRAM):
-        assert names(search(busy, principal=named)) == ["KeyGet"]
+        (found,) = search(busy, principal=named)
+        assert (found.operation_name, found.identity.application, found.identity.application_id) == ("KeyGet", "Backup", PROGRAM)
     assert names(search(busy, operation="KeyCreate", principal=ALEX)) == ["KeyCreate"]
     assert search(busy, operation="KeyPurge") == []
     assert search(busy, principal="nobody@contoso.example") == []

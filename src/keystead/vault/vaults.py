@@ -176,7 +176,9 @@ def log(vault: VaultServices, caller: Caller, request: VaultLogQuery) -> list[Va
         found = tx.vault(identity.tenant_id, request.vault)
         need_sight(tx, identity, found, request.vault)
         wanted = _search(tx, identity.tenant_id, request)
-        return [log_entry(number, record) for number, record in tx.log(identity.tenant_id, request.vault, request.after, limit, wanted)]
+        records = tx.log(identity.tenant_id, request.vault, request.after, limit, wanted)
+        names = {client.id: client.name for client in tx.clients(identity.tenant_id)}
+        return [log_entry(number, record, names) for number, record in records]
 
     return recorded(vault, identity, Act("VaultLogList", request.vault), change)
 

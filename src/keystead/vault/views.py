@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from keystead.api.types.base import utc, utc_or_none
@@ -15,6 +16,8 @@ from keystead.vault.lookup import level, protection, vault_state
 from keystead.vault.material import public_pem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keystead.ports.vault_store import AccessEntry, KeyVersion, LogRecord, Subscription, Vault
 
 
@@ -127,8 +130,8 @@ def key_view(vault: Vault, version: KeyVersion, suffix: str, now: int) -> KeyVie
     )
 
 
-def log_entry(number: int, record: LogRecord) -> VaultLogEntry:
-    """One record of the log."""
+def log_entry(number: int, record: LogRecord, clients: Mapping[str, str] = MappingProxyType({})) -> VaultLogEntry:
+    """One record of the log; `clients`: the names of clients by id, as far as they are still there."""
     person = record.identity_kind == PrincipalKind.PERSON
     return VaultLogEntry(
         number=number,
@@ -146,7 +149,7 @@ def log_entry(number: int, record: LogRecord) -> VaultLogEntry:
         identity=VaultLogIdentity(
             kind=record.identity_kind,
             upn=record.identity_name if person else None,
-            application=None if person else record.identity_name,
+            application=None if person else clients.get(record.identity_name, record.identity_name),
             application_id=record.identity_application_id or None,
         ),
         properties=VaultLogProperties(

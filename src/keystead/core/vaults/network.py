@@ -184,10 +184,13 @@ def admit(rules: NetworkRules, address: str, *, inside: bool, vault: str) -> Non
     if seen is not None and any(seen in one for one in rules.ranges):
         return
     where = "inside this process" if inside else address or "nowhere that is known"
+    mend = (
+        f"keystead vault network default {vault} deny --bypass AzureServices" if inside else f"keystead vault network allow {vault} ADDRESS"
+    )
     raise Forbidden(
         "vault_firewall",
         f"the network rules of the vault {vault} do not let calls from {where} in, and the caller is not a trusted service",
-        f"keystead vault network allow {vault} ADDRESS, by somebody who may change the vault",
+        f"somebody who may change the vault can let it in: {mend}",
     )
 
 
