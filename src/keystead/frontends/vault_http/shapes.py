@@ -6,15 +6,28 @@ the services do it, and null means absent. Nothing that comes in is ever shown: 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from keystead.core.errors import InvalidRequest
+from keystead.core.vaults.algorithms import Encryption, Signature
 from keystead.core.vaults.jwk import decode
 from keystead.core.vaults.release import release_policy
+from keystead.core.vaults.usage import CURVES, KeyOperation, KeyType
 
 MAX_TIME = 253_402_300_799
 """9999-12-31 23:59:59 UTC."""
 SECOND = 1_000
+
+
+Octets = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_-]*$", "contentEncoding": "base64url"})]
+"""Checked when it is read, so that what is wrong with it has the face's own error."""
+KeyTypeName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [str(kind) for kind in KeyType]})]
+CurveName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(CURVES)})]
+OperationName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [str(operation) for operation in KeyOperation]})]
+EncryptionName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [str(algorithm) for algorithm in Encryption]})]
+SignatureName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [str(algorithm) for algorithm in Signature]})]
 
 
 class MemberInvalidError(InvalidRequest):
@@ -43,7 +56,7 @@ class AttributesIn(Shape, frozen=True):
 class ReleasePolicyIn(Shape, frozen=True, rename={"content_type": "contentType"}):
     """A release policy; `data` is base64url of its document."""
 
-    data: str | None = None
+    data: Octets | None = None
     content_type: str | None = None
     immutable: bool | None = None
 
@@ -51,34 +64,34 @@ class ReleasePolicyIn(Shape, frozen=True, rename={"content_type": "contentType"}
 class CreateIn(Shape, frozen=True):
     """POST /keys/{name}/create."""
 
-    kty: str
+    kty: KeyTypeName
     key_size: int | None = None
     public_exponent: int | None = None
-    key_ops: list[str] | None = None
+    key_ops: list[OperationName] | None = None
     attributes: AttributesIn | None = None
     tags: dict[str, str] | None = None
-    crv: str | None = None
+    crv: CurveName | None = None
     release_policy: ReleasePolicyIn | None = None
 
 
 class JwkIn(Shape, frozen=True):
     """A private key that somebody brings (RFC 7517)."""
 
-    kty: str
-    key_ops: list[str] | None = None
-    n: str | None = None
-    e: str | None = None
-    d: str | None = None
-    p: str | None = None
-    q: str | None = None
-    dp: str | None = None
-    dq: str | None = None
-    qi: str | None = None
-    crv: str | None = None
-    x: str | None = None
-    y: str | None = None
-    k: str | None = None
-    key_hsm: str | None = None
+    kty: KeyTypeName
+    key_ops: list[OperationName] | None = None
+    n: Octets | None = None
+    e: Octets | None = None
+    d: Octets | None = None
+    p: Octets | None = None
+    q: Octets | None = None
+    dp: Octets | None = None
+    dq: Octets | None = None
+    qi: Octets | None = None
+    crv: CurveName | None = None
+    x: Octets | None = None
+    y: Octets | None = None
+    k: Octets | None = None
+    key_hsm: Octets | None = None
 
 
 class ImportIn(Shape, frozen=True, rename={"hsm": "Hsm"}):
@@ -94,7 +107,7 @@ class ImportIn(Shape, frozen=True, rename={"hsm": "Hsm"}):
 class UpdateIn(Shape, frozen=True):
     """PATCH /keys/{name}/{version}."""
 
-    key_ops: list[str] | None = None
+    key_ops: list[OperationName] | None = None
     attributes: AttributesIn | None = None
     tags: dict[str, str] | None = None
     release_policy: ReleasePolicyIn | None = None
@@ -103,32 +116,32 @@ class UpdateIn(Shape, frozen=True):
 class RestoreIn(Shape, frozen=True):
     """POST /keys/restore."""
 
-    value: str
+    value: Octets
 
 
 class OperateIn(Shape, frozen=True):
     """encrypt, decrypt, wrapkey, unwrapkey. `iv`, `aad` and `tag` belong to keys that a vault does not hold."""
 
-    alg: str
-    value: str
-    iv: str | None = None
-    aad: str | None = None
-    tag: str | None = None
+    alg: EncryptionName
+    value: Octets
+    iv: Octets | None = None
+    aad: Octets | None = None
+    tag: Octets | None = None
 
 
 class SignIn(Shape, frozen=True):
     """sign: `value` is a digest."""
 
-    alg: str
-    value: str
+    alg: SignatureName
+    value: Octets
 
 
 class VerifyIn(Shape, frozen=True):
     """verify: `value` is the signature."""
 
-    alg: str
-    digest: str
-    value: str
+    alg: SignatureName
+    digest: Octets
+    value: Octets
 
 
 class RandomIn(Shape, frozen=True):
@@ -185,13 +198,13 @@ class JwkOut(Shape, frozen=True):
     """The public half of a key."""
 
     kid: str
-    kty: str
-    key_ops: list[str]
-    n: str | None = None
-    e: str | None = None
-    crv: str | None = None
-    x: str | None = None
-    y: str | None = None
+    kty: KeyTypeName
+    key_ops: list[OperationName]
+    n: Octets | None = None
+    e: Octets | None = None
+    crv: CurveName | None = None
+    x: Octets | None = None
+    y: Octets | None = None
 
 
 class AttestationOut(Shape, frozen=True):
@@ -232,7 +245,7 @@ class ReleasePolicyOut(Shape, frozen=True, rename={"content_type": "contentType"
     """A release policy as it was given."""
 
     content_type: str
-    data: str
+    data: Octets
     immutable: bool
 
 
@@ -297,7 +310,7 @@ class ResultOut(Shape, frozen=True):
     """The key version that was used, and what came out."""
 
     kid: str
-    value: str
+    value: Octets
 
 
 class VerifiedOut(msgspec.Struct, frozen=True):
@@ -307,7 +320,7 @@ class VerifiedOut(msgspec.Struct, frozen=True):
 
 
 class ValueOut(Shape, frozen=True):
-    """A backup, random bytes, or a released key."""
+    """A backup, random bytes, or a released key (a compact JWS, the only one with dots)."""
 
     value: str
 
