@@ -13,13 +13,17 @@ A later version gets another number at the start; a field is never given another
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from keystead.core.errors import Forbidden, IntegrityFailure, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Address: TypeAlias = "IPv4Address | IPv6Address"
 Range: TypeAlias = "IPv4Network | IPv6Network"
@@ -49,6 +53,21 @@ class Bypass(StrEnum):
     NONE = "None"
 
 
+def _spans(ranges: tuple[Range, ...], version: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First and last addresses. Ranges overlap only by lying in one another, so the wider one, which comes first, stands for both."""
+    firsts: list[int] = []
+    lasts: list[int] = []
+    for one in _ordered(ranges):
+        if one.version == version and (not lasts or int(one.network_address) > lasts[-1]):
+            firsts.append(int(one.network_address))
+            lasts.append(int(one.broadcast_address))
+    return tuple(firsts), tuple(lasts)
+
+
+def _ordered(ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+    return tuple(sorted(set(ranges), key=lambda one: (one.version, int(one.network_address), one.prefixlen)))
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkRules:
     """The rules of one vault. `ranges` are in order and without repeats."""
@@ -56,6 +75,17 @@ class NetworkRules:
     default: DefaultAction = DefaultAction.ALLOW
     bypass: Bypass = Bypass.AZURE_SERVICES
     ranges: tuple[Range, ...] = ()
+    spans: Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]] = field(init=False, repr=False, compare=False)
+    """By version of the protocol: first and last addresses of what the ranges hold together, in order, so that a look takes microseconds."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spans", {version: _spans(self.ranges, version) for version in (4, 6)})
+
+    def holds(self, address: Address) -> bool:
+        """Whether a range has the address."""
+        firsts, lasts = self.spans[address.version]
+        place = bisect_right(firsts, int(address))
+        return place > 0 and int(address) <= lasts[place - 1]
 
 
 OPEN = NetworkRules()
@@ -181,7 +211,7 @@ def admit(rules: NetworkRules, address: str, *, inside: bool, vault: str) -> Non
     if rules.default is DefaultAction.ALLOW or (inside and rules.bypass is Bypass.AZURE_SERVICES):
         return
     seen = None if inside else _address(address)
-    if seen is not None and any(seen in one for one in rules.ranges):
+    if seen is not None and rules.holds(seen):
         return
     where = "inside this process" if inside else address or "nowhere that is known"
     mend = (
@@ -201,7 +231,3 @@ def _address(text: str) -> Address | None:
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
-
-
-def _ordered(ranges: tuple[Range, ...]) -> tuple[Range, ...]:
-    return tuple(sorted(set(ranges), key=lambda one: (one.version, int(one.network_address), one.prefixlen)))
