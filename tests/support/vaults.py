@@ -24,7 +24,7 @@ from keystead.wiring import create_home, open_home
 from support.http import PROGRAM, START_SECONDS, STOP_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 OPERATOR, ADMIN = "operator@provider.example", "admin@contoso.example"
@@ -84,39 +84,46 @@ class ServedVaults:
 def make_vault_home(path: Path, *vaults: str) -> None:
     """A dev home with a tenant, an administrator, a subscription and vaults."""
     create_home(path, dev=True, operator=OPERATOR)
+    make_tenant(path, "contoso.example", *vaults)
+
+
+def make_tenant(path: Path, domain: str, *vaults: str) -> None:
+    """A tenant with an administrator, a subscription and vaults."""
     home = open_home(path, {})
     try:
-        operator = home.client(home.as_operator(), "contoso.example")
-        operator.call("tenant.create", t.CreateTenant(name="contoso", domain="contoso.example", geo=["EUR"]))
-        operator.call("user.add", t.AddUser(upn=ADMIN, roles=["global-admin", "key-vault-administrator"]))
-        home.client(home.as_person(ADMIN)).call("subscription.create", v.SubscriptionCreate(name="s1"))
+        operator = home.client(home.as_operator(), domain)
+        operator.call("tenant.create", t.CreateTenant(name=domain.partition(".")[0], domain=domain, geo=["EUR"]))
+        operator.call("user.add", t.AddUser(upn=f"admin@{domain}", roles=["global-admin", "key-vault-administrator"]))
+        home.client(home.as_person(f"admin@{domain}")).call("subscription.create", v.SubscriptionCreate(name="s1"))
     finally:
         home.close()
     for name in vaults:
-        make_vault(path, name)
+        make_vault(path, name, f"admin@{domain}")
 
 
-def make_vault(path: Path, name: str) -> None:
+def make_vault(path: Path, name: str, upn: str = ADMIN) -> None:
     """One more vault."""
-    call_as_admin(path, "vault.create", v.VaultCreate(name=name, subscription="s1", region="westeurope"))
+    call_as_admin(path, "vault.create", v.VaultCreate(name=name, subscription="s1", region="westeurope"), upn)
 
 
-def call_as_admin(path: Path, route: str, request: object) -> object:
+def call_as_admin(path: Path, route: str, request: object, upn: str = ADMIN) -> object:
     """Call a route as the tenant's administrator, beside whatever runs on the home."""
     home = open_home(path, {})
     try:
-        return home.client(home.as_person(ADMIN)).call(route, request)
+        return home.client(home.as_person(upn)).call(route, request)
     finally:
         home.close()
 
 
-def start_vaults(home: Path, *options: str) -> ServedVaults:
-    """Start `keystead vault serve` and wait until it answers."""
+def start_vaults(home: Path, *options: str, environment: Mapping[str, str] | None = None) -> ServedVaults:
+    """Start `keystead vault serve` and wait until it answers; `environment` is added to a copy of this process's."""
     number = time.monotonic_ns()
     ready, log = home / "run" / f"ready-{number}", home / "run" / f"log-{number}"
     command = [*PROGRAM, "vault", "serve", "--home", str(home), "--ready-file", str(ready), *options]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**os.environ}, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
     until = time.monotonic() + START_SECONDS
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > until:
@@ -128,9 +135,9 @@ def start_vaults(home: Path, *options: str) -> ServedVaults:
 
 
 @contextmanager
-def vaults_served(home: Path, *options: str) -> Iterator[ServedVaults]:
+def vaults_served(home: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[ServedVaults]:
     """Vaults for the length of a block; the process must end by itself with exit code 0 when told to."""
-    running = start_vaults(home, *options)
+    running = start_vaults(home, *options, environment=environment)
     try:
         yield running
         code = running.stop()

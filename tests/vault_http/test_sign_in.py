@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import trustme
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ClientSecretCredential
 from azure.keyvault.keys import KeyClient
@@ -23,7 +24,7 @@ from joserfc.jws import JWSRegistry, deserialize_compact
 
 from keystead.api.types import vault_clients as c
 from keystead.api.types import vaults as v
-from support.vaults import call_as_admin, make_vault, make_vault_home, start_vaults, vaults_served
+from support.vaults import call_as_admin, make_tenant, make_vault, make_vault_home, start_vaults, vaults_served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -236,6 +237,39 @@ def test_whoever_asks_whether_the_authority_is_one_is_told(served_vaults: Served
         assert http.get(answer["tenant_discovery_endpoint"]).json()["issuer"] == f"{entry.authority}/{entry.tenant_id}/v2.0"
 
 
+def test_who_guesses_is_told_how_long_to_wait(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    make_vault_home(home, "contoso-v1")
+    with vaults_served(home, environment={"KEYSTEAD_SIGN_IN_DELAY": "1m"}) as running:
+        entry = running.entries[0]
+        assert ask(entry, form(entry)).status_code == 200
+        made = call_as_admin(home, "vault.client.create", c.ClientCreate(name="guessed-at"))
+        assert isinstance(made, c.ClientSecretShown)
+        for _ in range(10):
+            assert ask(entry, form(entry, client_id=made.id, client_secret="ksc_guess")).status_code == 401
+        told = ask(entry, form(entry, client_id=made.id, client_secret=made.client_secret))
+        assert (told.status_code, told.json()["error"]) == (429, "temporarily_unavailable")
+        assert 1 <= int(told.headers["retry-after"]) <= 60
+        assert ask(entry, form(entry)).status_code == 200, "who was good lately is not made to wait for the guesses of others"
+
+
+def test_a_client_gets_no_token_for_a_vault_of_another_tenant(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    make_vault_home(home, "contoso-v1")
+    make_tenant(home, "fabrikam.example", "fabrikam-v1")
+    with vaults_served(home) as running:
+        ours, theirs = (running.entry(name) for name in ("contoso-v1", "fabrikam-v1"))
+        assert ours is not None
+        assert theirs is not None
+        assert ours.tenant_id != theirs.tenant_id
+        assert ours.client_id != theirs.client_id
+        assert ask(theirs, form(theirs)).status_code == 200
+        crossed = ask(ours, form(ours, scope=f"{theirs.url}/.default"))
+        assert (crossed.status_code, crossed.json()["error"]) == (400, "invalid_scope")
+        posing = ask(ours, form(ours), tenant=theirs.tenant_id)
+        assert (posing.status_code, posing.json()["error"]) == (400, "unauthorized_client")
+
+
 # -- the process --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +305,26 @@ def test_addresses_secrets_and_the_authority_last_over_a_restart(tmp_path: Path)
         assert running.entries[0].url == f"https://127.0.0.1:{port}"
         token = ask(running.entries[0], form(running.entries[0]))
         assert token.status_code == 200
+
+
+def test_certificates_from_files_are_shown_and_none_is_made(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    make_vault_home(home, "contoso-v1")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(home / "own.key")
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(home / "own.pem", append=True)
+    authority.cert_pem.write_to_path(home / "own.pem", append=True)
+    (home / "keystead.toml").write_text('[vault]\ntls_certificate_file = "own.pem"\ntls_key_file = "own.key"\n')
+    with vaults_served(home) as running:
+        entry = running.entries[0]
+        assert entry.ca_file == str(home / "own.pem")
+        assert ask(entry, form(entry)).status_code == 200
+        assert not (home / "tls").exists()
+    (home / "keystead.toml").write_text('[vault]\ntls_certificate_file = "own.pem"\n')
+    with pytest.raises(AssertionError, match="configuration_invalid"):
+        start_vaults(home)
 
 
 def test_a_port_that_is_taken_is_refused_and_an_interrupt_ends_it(tmp_path: Path) -> None:
