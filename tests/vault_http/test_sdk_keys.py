@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.keyvault.keys import ApiVersion, JsonWebKey, KeyRotationLifetimeAction, KeyRotationPolicy, KeyRotationPolicyAction, KeyType
+from azure.keyvault.keys import (
+    ApiVersion,
+    JsonWebKey,
+    KeyReleasePolicy,
+    KeyRotationLifetimeAction,
+    KeyRotationPolicy,
+    KeyRotationPolicyAction,
+    KeyType,
+)
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from keystead.core.vaults.access import Permission
@@ -271,3 +280,34 @@ def test_what_the_log_tells_of_a_call_R_067(face: Face, keys: KeyClient) -> None
     assert "azsdk-python-keyvault-keys" in last.properties.client_info
     assert (last.operation_version, last.properties.http_status_code) == ("2025-07-01", 200)
     assert len(last.correlation_id) == 36
+
+
+def test_random_bytes(keys: KeyClient) -> None:
+    assert [len(keys.get_random_bytes(count)) for count in (1, 128)] == [1, 128]
+    assert keys.get_random_bytes(32) != keys.get_random_bytes(32)
+    with pytest.raises(HttpResponseError) as raised:
+        keys.get_random_bytes(129)
+    assert raised.value.status_code == 400
+
+
+def test_attestation_shows_the_key_and_claims_nothing(keys: KeyClient) -> None:
+    made = keys.create_ec_key("attested", hardware_protected=True)
+    shown = keys.get_key_attestation("attested")
+    assert (shown.id, shown.properties.attestation, shown.properties.hsm_platform) == (made.id, None, "0")
+
+
+def test_an_exportable_key_and_its_release_policy_R_025(keys: KeyClient) -> None:
+    document = json.dumps(
+        {"version": "1.0.0", "anyOf": [{"authority": "https://attest.contoso.example", "allOf": [{"claim": "sdk", "equals": "true"}]}]}
+    ).encode()
+    made = keys.create_rsa_key("leaving", hardware_protected=True, exportable=True, release_policy=KeyReleasePolicy(document))
+    assert made.properties.exportable is True
+    assert made.properties.release_policy is not None
+    assert made.properties.release_policy.encoded_policy == document
+    with pytest.raises(HttpResponseError) as raised:
+        keys.release_key("leaving", "no attestation")
+    assert raised.value.status_code == 400
+    keys.create_rsa_key("staying")
+    with pytest.raises(HttpResponseError) as refused:
+        keys.release_key("staying", "no attestation")
+    assert refused.value.status_code in {400, 403}
