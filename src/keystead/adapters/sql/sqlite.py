@@ -7,6 +7,7 @@ transactions see one snapshot and never wait for a writer.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +33,10 @@ BESIDE = 64
 """Connections there may be at a time beyond those that are kept."""
 _PATH, _FILE = "path", "file"
 """What is kept about a connection: the path it was opened by, and which file that was."""
+
+
+# SQLAlchemy names the pool's logger for its class, and tells at the level info when a pool is closed.
+logging.getLogger(f"{__name__}._Pool").setLevel(logging.WARNING)
 
 
 class _Pool(QueuePool):
