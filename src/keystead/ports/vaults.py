@@ -1,7 +1,8 @@
 """The customer's key vaults, as the service sees them.
 
-Implementations: the key vault embedded in a home, and whatever stands in front of it (fault injection in dev homes, a scripted vault
-in tests). Who retries: nobody below the keyring; an implementation asks once, within the time limits of its settings.
+Implementations: the key vault embedded in a home, key vaults elsewhere over their REST API, what chooses between them, and whatever
+stands in front (fault injection in dev homes, a scripted vault in tests). Who retries: nobody below the keyring; an implementation asks within the time limits of its settings, again only
+while a vault says that it is busy.
 Implementations only ever talk to hosts on their allow-list and never follow redirects.
 """
 
@@ -22,16 +23,23 @@ class VaultFailure(Exception):
         self.outcome = outcome
 
 
+UNKNOWN = "unknown"
+"""Where a fact is a text and nobody tells it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriptionFacts:
-    """What the vault side says about a subscription. `kind`: paid, trial, free, sponsored, msdn or legacy."""
+    """What the vault side says about a subscription.
+
+    `kind`: paid, trial, free, sponsored, msdn, legacy or unknown. `tenant_id` is empty where nobody says whose it is.
+    """
 
     id: str
     name: str
     tenant_id: str
     kind: str
     protection: str
-    """Mandatory retention: `NotRegistered`, `Pending` or `Registered` (R-055)."""
+    """Mandatory retention: `NotRegistered`, `Pending`, `Registered` (R-055) or unknown."""
     state: str
     """`Enabled` or `Cancelled`."""
 

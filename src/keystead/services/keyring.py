@@ -635,13 +635,15 @@ class Keyring:
         return key
 
     def round_trip(self, tenant_id: str, key_uri: str) -> Outcome:
-        """Wrap and unwrap 32 random bytes with a key, as the service would; SUCCESS when they come back (R-074)."""
+        """Wrap and unwrap 32 random bytes with a key, as the service would; SUCCESS when they come back (R-074). A reason names the step."""
         trial = self._random(KEY_BYTES)
+        step = "wrapKey"
         try:
             wrapped = self._vaults.wrap(tenant_id, APPLICATIONS["mail"], key_uri, trial)
+            step = "unwrapKey"
             back = self._vaults.unwrap(tenant_id, APPLICATIONS["mail"], wrapped.key_uri, wrapped.value)
         except VaultFailure as failure:
-            return failure.outcome
+            return Outcome(failure.outcome.kind, f"{step}: {failure.outcome.reason}")
         return (
             SUCCESS
             if SecretKey(trial) == SecretKey(back.ljust(KEY_BYTES, b"\0")[:KEY_BYTES]) and len(back) == KEY_BYTES

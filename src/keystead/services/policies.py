@@ -26,12 +26,12 @@ from keystead.core.ids import new_id, policy_name
 from keystead.core.keys.decide import health
 from keystead.core.keys.key_uri import split_key_uri
 from keystead.core.keys.outcome import OutcomeClass
-from keystead.core.policies.checks import CheckedKey, check_keys
+from keystead.core.policies.checks import NEEDED_PERMISSIONS, CheckedKey, check_keys
 from keystead.core.policies.policy import CUSTOMER_ROLES, MAX_PER_TENANT, CopyRole, Policy, PolicyCopy, PolicyVersion, Workload
 from keystead.core.tenancy import APPLICATIONS
 from keystead.core.vaults.regions import paired_region
 from keystead.ports.keystore import Compartment
-from keystead.ports.vaults import VaultFailure
+from keystead.ports.vaults import UNKNOWN, VaultFailure
 from keystead.services.auditing import record
 from keystead.services.keyring import copies_of, raise_for
 
@@ -320,6 +320,15 @@ def _facts(services: Services, call: Call, bases: Sequence[str]) -> tuple[list[C
                         base,
                     )
                 )
+            elif failure.outcome.reason in _NO_PERMISSION:
+                failed.append(
+                    FailedCheck(
+                        "permission-get",
+                        f"the service may not get {base}: {failure.outcome.reason}",
+                        f"give its application {', '.join(NEEDED_PERMISSIONS)} on the vault",
+                        base,
+                    )
+                )
             else:
                 failed.append(
                     FailedCheck(
@@ -347,7 +356,7 @@ def _facts(services: Services, call: Call, bases: Sequence[str]) -> tuple[list[C
                 tenant_id=found.tenant_id,
                 subscription_id=subscription.id if subscription else None,
                 subscription_name=subscription.name if subscription else None,
-                subscription_kind=subscription.kind if subscription else None,
+                subscription_kind=subscription.kind if subscription and subscription.kind != UNKNOWN else None,
                 permissions=found.permissions,
             )
         )
@@ -356,12 +365,21 @@ def _facts(services: Services, call: Call, bases: Sequence[str]) -> tuple[list[C
 
 _NOT_REGISTERED = frozenset({"vault-another-tenant", "vault-not-found", "key-uri-invalid"})
 """Reasons of a vault side that knows no such vault of this tenant."""
+_NO_PERMISSION = frozenset({"http-403 AccessDenied", "http-403 ForbiddenByPolicy", "http-403 ForbiddenByRbac"})
+"""Reasons of a vault elsewhere that misses a permission: it tells nobody beforehand which ones they hold."""
 
 
 def _round_trip_check(fact: CheckedKey, outcome: Outcome) -> FailedCheck:
-    check = "vault-answers" if outcome.kind is OutcomeClass.SYSTEM_ERROR else "round-trip"
+    step, _, reason = outcome.reason.partition(": ")
+    if outcome.kind is OutcomeClass.DENIED and reason in _NO_PERMISSION:
+        return FailedCheck(
+            f"permission-{step}",
+            f"the service may not {step} with {fact.name} in {fact.vault}: {reason}",
+            f"give its application {', '.join(NEEDED_PERMISSIONS)} on the vault",
+            fact.uri,
+        )
     return FailedCheck(
-        check,
+        "vault-answers" if outcome.kind is OutcomeClass.SYSTEM_ERROR else "round-trip",
         f"wrapping and unwrapping with {fact.name} in {fact.vault} failed: {outcome.reason}",
         "keystead vault log VAULT shows why",
         fact.uri,

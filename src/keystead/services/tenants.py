@@ -111,7 +111,7 @@ def onboard(services: Services, call: Call, request: t.OnboardTenant) -> Onboard
             )
             continue
         found[facts.id] = facts
-        if facts.tenant_id != call.tenant_id:
+        if facts.tenant_id not in {"", call.tenant_id}:
             failed.append(
                 FailedCheck(
                     "own-directory", f"the subscription {name} belongs to another directory", "use a subscription of the tenant", name

@@ -43,7 +43,7 @@ from keystead.adapters.vaults.bounded import AddressRefused, TooMuch, bounded_se
 from keystead.core.errors import InvalidRequest
 from keystead.core.keys.key_uri import KeyUri, split_key_uri
 from keystead.core.keys.outcome import Outcome, OutcomeClass
-from keystead.ports.vaults import KeyFacts, SubscriptionFacts, VaultFailure, WrappedValue
+from keystead.ports.vaults import UNKNOWN, KeyFacts, SubscriptionFacts, VaultFailure, WrappedValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,6 @@ GONE_PROBES = 3
 WRAPPED_BYTES = frozenset({256, 384, 512})
 """Of an RSA ciphertext: 2048, 3072 and 4096 bits."""
 MOST_PLAIN = 512
-UNKNOWN = "unknown"
 
 T = TypeVar("T")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
