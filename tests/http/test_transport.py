@@ -18,6 +18,7 @@ from keystead.api.routes import BY_NAME, ROUTES, Body, Route
 from keystead.api.types import mailboxes as m
 from keystead.api.types import vaults as v
 from keystead.api.types.tokens import CreateToken
+from keystead.api.types.vault_clients import ClientCreate
 from keystead.client.client import Client
 from keystead.client.http import HttpTransport
 from keystead.core.access.principal import NOBODY, Principal
@@ -96,6 +97,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "subscription.cancel": {"name": "leaving-s"},
     "vault.create": {"name": "anothervault"},
     "vault.log": {"limit": 3, "after": 1, "operation": "VaultGet", "result": "success", "start": "2026-05-01T00:00:00Z"},
+    "vault.client.create": {"name": "another-job", "lifetime": 86_400_000},
+    "vault.client.delete": {"client": "leaving-job"},
     "vault.fail-over": {"read_only": False},
     "vault.network.allow": {"range": "2001:db8::/32"},
     "vault.network.remove": {"range": "2001:db8::/32"},
@@ -173,6 +176,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     contoso.person("leaving", "user")
     for vault in ("contosov4", "contosogone"):
         contoso.admin.call("vault.delete", v.VaultNamed(vault=vault))
+    client = contoso.admin.call("vault.client.create", ClientCreate(name="backup-job"))
+    contoso.admin.call("vault.client.create", ClientCreate(name="leaving-job"))
     program = contoso.admin.call("token.create", CreateToken(name="program", scopes=["mailbox.*"]))
     provider = near.operator.call("provider-token.create", CreateToken(name="program", scopes=["tenant.*"]))
     with near.services.db.write() as tx:
@@ -210,6 +215,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         "issuer": "https://login.contoso.example",
         "audience": "keystead",
         "hook": "pager",
+        "client": client.name,
+        "secret": client.secret_id,
         "blob": backup.blob,
     }
     near.close()
@@ -251,8 +258,9 @@ UNLIKE = (
     (re.compile(r"/[0-9a-f]{32}"), "/VERSION"),
     (re.compile(r'"version":"[0-9a-f]{32}"'), "VERSION"),
     (re.compile(r"-----BEGIN PUBLIC KEY-----[^-]+"), "PUBLIC KEY"),
-    (re.compile(r'"(blob|token|claim_token|access_token)":"[^"]+"'), "SECRET"),
+    (re.compile(r'"(blob|token|claim_token|access_token|client_secret)":"[^"]+"'), "SECRET"),
     (re.compile(r'"client_ip":"127.0.0.1"'), '"client_ip":""'),
+    (re.compile(r'"caller_ip_address":"127.0.0.1"'), '"caller_ip_address":""'),
     (re.compile(r'"x":"[^"]+"'), "X"),
     (re.compile(r'"home":"[^"]+"'), "HOME"),
     (re.compile(r"MailAvailability[^\"]*"), "KEY"),

@@ -146,7 +146,7 @@ def _principal(tx: VaultReader, identity: Identity, request: AccessGrant | Acces
         raise InvalidRequest(
             "principal_unknown",
             f"{request.principal[:128]!r} is neither an application nor a client of the tenant",
-            f"use one of {', '.join(APPLICATION_IDS)}, a client that keystead vault client list shows, or --upn for a person",
+            f"use one of {', '.join(APPLICATION_IDS)}, --upn for a person, or a client: keystead vault client list",
         )
     return client(found.id)
 
