@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Told = Callable[[BaseException | None], None]
 
-SPACING_MS = 5
+SPACING_MS = 8
 """Between the beginnings of two commits while calls are under way. A commit costs a call's time whatever is in it: this shares it between
 some ten calls, and leaves room in the 10 ms that a record may wait."""
 IDLE_SECONDS = 5.0
