@@ -46,7 +46,6 @@ def test_paths_and_methods(method: str, path: str) -> None:
 def test_queries(query: bytes) -> None:
     pairs = app._pairs(query)
     assert len(pairs) <= query.count(b"&") + 1
-    assert all(isinstance(name, str) and isinstance(value, str) for name, value in pairs)
 
 
 @INVENTED
