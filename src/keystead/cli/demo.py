@@ -10,6 +10,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
+    from keystead.cli.separate_vaults import SeparateVault
     from keystead.client.client import Client
 
 TENANT, DOMAIN = "Contoso", "contoso.example"
@@ -49,6 +51,8 @@ ADMIN_RIGHTS = ["create", "import", "list", "get", "backup", "restore", "update"
 PROBE_MS = 3_000
 """The demo's probe interval; the default is 60 seconds."""
 CONFIRM_MS = 2_000
+SLOW_S = 1.0
+"""How long a vault stands still in the demo; within the service's time limits."""
 SEED = 20260528
 FOLDER = Path("demo-home")
 HOUR_MS = 3_600_000
@@ -84,6 +88,17 @@ class Demo:
     digests: dict[str, Counter[bytes]] = field(default_factory=dict)
     phrases: list[bytes] = field(default_factory=list)
     searched: str = ""
+    separate: Sequence[SeparateVault] = ()
+    """Vaults in homes and processes of their own; none: those of the demo's home."""
+
+    def apart(self, vault: str) -> SeparateVault | None:
+        """The vault of that name where it is one of its own."""
+        return next((one for one in self.separate if one.name == vault), None)
+
+    def owner_of(self, vault: str) -> Client:
+        """Calls as whoever owns a vault."""
+        apart = self.apart(vault)
+        return self.admin if apart is None else apart.admin
 
     @property
     def admin(self) -> Client:
@@ -121,45 +136,74 @@ class Demo:
                 self.say(f"    {one.detail}")
 
 
-def run(home: Path | None, mail: Path | None, json_output: bool) -> int:
+def run(home: Path | None, mail: Path | None, json_output: bool, separate: bool = False) -> int:
     """Run the demo; 0 only when every claim held.
 
     Args:
         home: where the demo's home goes; ./demo-home where none is named. One left there by an earlier demo is removed first.
         mail: an mbox, a Maildir or a folder of messages; without it the demo writes its own.
         json_output: print one JSON document at the end instead of text.
+        separate: the customer's two vaults run in homes and processes of their own, under `vaults` in the demo's home.
     """
     place = _fresh_folder(home or FOLDER)
     say: Callable[[str], None] = (lambda line: print(line, file=sys.stderr)) if json_output else print  # noqa: T201 - the demo talks
-    create_home(place, dev=True, operator="operator@provider.example")
-    (place / "keystead.toml").write_text(f'[settings]\nprobe_interval = "{PROBE_MS}ms"\n')
-    opened = open_home(place)
-    demo = Demo(opened, say)
-    say(f"Keystead demo in {place} (probe interval {PROBE_MS // 1000} s here; 60 s by default)")
+    vaults = _separate_vaults(place) if separate else []
     failed = ""
     try:
-        for part in (
-            _set_up,
-            _policy,
-            lambda demo: _import(demo, mail),
-            _assign,
-            _prove,
-            _roll,
-            _one_key_away,
-            _both_away,
-            _give_back,
-            _cut_off,
-            _lose,
-            _back,
-            _log,
-        ):
-            part(demo)
-    except NotShownError as error:
-        failed = str(error)
+        create_home(place, dev=True, operator="operator@provider.example")
+        entries = "".join(f"\n{one.entry(DOMAIN)}" for one in vaults)
+        (place / "keystead.toml").write_text(f'[settings]\nprobe_interval = "{PROBE_MS}ms"\n{entries}')
+        opened = open_home(place)
+        demo = Demo(opened, say, separate=vaults)
+        say(f"Keystead demo in {place} (probe interval {PROBE_MS // 1000} s here; 60 s by default)")
+        try:
+            for part in _parts(mail, separate=separate):
+                part(demo)
+        except NotShownError as error:
+            failed = str(error)
+        finally:
+            opened.close()
     finally:
-        opened.close()
+        for one in vaults:
+            one.close()
     _report(demo, place, failed, json_output=json_output)
     return 1 if failed else 0
+
+
+def _parts(mail: Path | None, *, separate: bool) -> list[Callable[[Demo], None]]:
+    """The steps, in order. With vaults of their own, faults are real: their processes stop, or stand still."""
+    faults = [_one_stopped, _answers_slowly, _both_stopped] if separate else [_cut_off]
+    return [
+        _set_up_separate if separate else _set_up,
+        _policy,
+        lambda demo: _import(demo, mail),
+        _assign,
+        _prove,
+        _roll,
+        _one_key_away,
+        _both_away,
+        _give_back,
+        *faults,
+        _lose,
+        _back,
+        _log,
+    ]
+
+
+def _separate_vaults(place: Path) -> list[SeparateVault]:
+    from keystead.cli.separate_vaults import make_vault, start_all
+
+    made: list[SeparateVault] = []
+    try:
+        for number, (vault, subscription, region) in enumerate(zip(VAULTS, SUBSCRIPTIONS, REGIONS, strict=True), 1):
+            home = place / "vaults" / str(number)
+            made.append(make_vault(home, vault, tenant=TENANT, domain=DOMAIN, subscription=subscription, region=region))
+        start_all(made)
+    except BaseException:
+        for one in made:
+            one.close()
+        raise
+    return made
 
 
 # -- the steps ------------------------------------------------------------------------------------------------------------------------
@@ -176,7 +220,23 @@ def _set_up(demo: Demo) -> None:
             demo.admin.call("vault.create", v.VaultCreate(name=vault, subscription=subscription, region=region, sku="premium"))
             demo.admin.call("vault.access.grant", v.AccessGrant(vault=vault, principal="mail", permissions=ALLOWED))
             demo.admin.call("vault.access.grant", v.AccessGrant(vault=vault, upn=ADMIN, permissions=ADMIN_RIGHTS))
-            demo.keys.append(_make_key(demo, vault, "root-1").base_id)
+            demo.keys.append(_make_key(demo, vault, "root-1"))
+        demo.admin.call(
+            "tenant.onboard",
+            t.OnboardTenant(workload="mail", subscriptions=list(SUBSCRIPTIONS), officers=[t.OfficerInput(name="Head of legal")]),
+        )
+        step.detail = f"{demo.keys[0]} and {demo.keys[1]}"
+
+
+def _set_up_separate(demo: Demo) -> None:
+    with demo.step(
+        "set up", "a provider, a tenant, and two key vaults of the tenant in homes and processes of their own, over HTTPS; a key in each"
+    ) as step:
+        operator = demo.home.client(demo.home.as_operator())
+        operator.call("tenant.create", t.CreateTenant(name=TENANT, domain=DOMAIN, geo=["EUR"]))
+        demo.operator.call("user.add", t.AddUser(upn=ADMIN, roles=["global-admin"]))
+        for vault in VAULTS:
+            demo.keys.append(_make_key(demo, vault, "root-1"))
         demo.admin.call(
             "tenant.onboard",
             t.OnboardTenant(workload="mail", subscriptions=list(SUBSCRIPTIONS), officers=[t.OfficerInput(name="Head of legal")]),
@@ -266,7 +326,7 @@ def _roll(demo: Demo) -> None:
     with demo.step("roll", "new versions of both root keys and one refresh: the policy key is re-wrapped, content is not touched") as step:
         before: p.PolicyView = demo.admin.call("policy.show", p.NamePolicy(policy="Mail-1"))
         for vault in VAULTS:
-            demo.admin.call("key.rotate", v.KeyNamed(vault=vault, name="root-1"))
+            demo.owner_of(vault).call("key.rotate", v.KeyNamed(vault=vault, name="root-1"))
         after: p.PolicyView = demo.admin.call("policy.refresh", p.NamePolicy(policy="Mail-1"))
         uris = [[copy.key_uri for copy in one.keys] for one in (before, after)]
         _require(after.id == before.id and after.version_id != before.version_id, "the refresh made no new version")
@@ -313,7 +373,11 @@ def _both_away(demo: Demo) -> None:
 def _give_back(demo: Demo) -> None:
     with demo.step("given back", "with access to the vaults restored everything reads again, at once") as step:
         for vault in VAULTS:
-            demo.admin.call("vault.access.grant", v.AccessGrant(vault=vault, principal="mail", permissions=ALLOWED))
+            apart = demo.apart(vault)
+            if apart is None:
+                demo.admin.call("vault.access.grant", v.AccessGrant(vault=vault, principal="mail", permissions=ALLOWED))
+            else:
+                apart.grant()
         read = _read_everything(demo)
         state = _health(demo)
         _require(state == "healthy", f"health is {state}")
@@ -325,21 +389,66 @@ def _cut_off(demo: Demo) -> None:
         "vaults cut off", "a fault is not a denial: the cached key rides it out for 4 hours, then the availability key serves, on the log"
     ) as step:
         upn = demo.owners[0]
+        item = _first_item(demo, upn)
         for vault in VAULTS:
             demo.operator.call("dev.fault", w.SetFault(vault=vault, fault="connection-refused"))
-        before = len(_fallbacks(demo))
-        _advance(demo, PROBE_MS + 1)
-        _read(demo, upn, _first_item(demo, upn))
-        _require(len(_fallbacks(demo)) == before, "the availability key was used while the cached key could serve")
-        _advance(demo, 5 * HOUR_MS)
-        _read(demo, upn, _first_item(demo, upn))
-        records = _fallbacks(demo)
-        _require(len(records) > before, "the use of the availability key is not on the log")
-        names = ", ".join(parameter.name for parameter in records[0].parameters)
-        state = _health(demo)
+        detail = _ride_out(demo, upn, item)
         for vault in VAULTS:
             demo.operator.call("dev.fault", w.SetFault(vault=vault, fault="none"))
-        step.detail = f"record type {records[0].record_type} with {names}; health: {state}"
+        step.detail = detail
+
+
+def _one_stopped(demo: Demo) -> None:
+    with demo.step(
+        "one vault stopped", "the process of the first vault ends: the second key serves, and the policy is shown as degraded"
+    ) as step:
+        demo.separate[0].process.stop()
+        time.sleep(PROBE_MS / 1_000)
+        read = _read_everything(demo)
+        state = _health(demo)
+        _require(state == "degraded", f"health is {state}")
+        step.detail = f"{read} items read; health: {state} ({_outcomes(demo)})"
+
+
+def _answers_slowly(demo: Demo) -> None:
+    with demo.step(
+        "a slow vault", "the other vault stands still for a moment: a read waits for its answer, and is neither refused nor lost"
+    ) as step:
+        upn, held = demo.owners[0], demo.separate[1].process
+        item = _first_item(demo, upn)
+        time.sleep(PROBE_MS / 1_000 + 0.1)  # the next read asks the vaults again
+        before = len(_fallbacks(demo))
+        held.hold()
+        waking = threading.Timer(SLOW_S, held.go_on)
+        waking.start()
+        began = time.perf_counter()
+        try:
+            _read(demo, upn, item)
+        finally:
+            waking.join()
+        took = time.perf_counter() - began
+        _require(took >= SLOW_S, f"the read took {took:.1f} s, and did not ask the vault")
+        _require(len(_fallbacks(demo)) == before, "the availability key was used though the vault answered")
+        step.detail = f"a read took {took:.1f} s; health: {_health(demo)}"
+
+
+def _both_stopped(demo: Demo) -> None:
+    with demo.step(
+        "both vaults stopped",
+        "a fault is not a denial: the cached key rides it out for 4 hours, then the availability key serves, on the log",
+    ) as step:
+        upn = demo.owners[0]
+        item = _first_item(demo, upn)
+        demo.separate[1].process.stop()
+        detail = _ride_out(demo, upn, item)
+        _require("connection-refused" in _outcomes(demo), f"the vaults said {_outcomes(demo)}")
+        for one in demo.separate:
+            one.process.begin()
+        for one in demo.separate:
+            one.ready = one.process.wait(one.name)
+        state = _health(demo)
+        _require(state == "healthy", f"with both vaults back, health is {state}: {_outcomes(demo)}")
+        step.detail = f"{detail}; started again: {state}"
 
 
 def _lose(demo: Demo) -> None:
@@ -349,11 +458,11 @@ def _lose(demo: Demo) -> None:
     ) as step:
         upn = demo.owners[0]
         for vault in VAULTS:
-            demo.admin.call("key.delete", v.KeyNamed(vault=vault, name="root-1"))
+            demo.owner_of(vault).call("key.delete", v.KeyNamed(vault=vault, name="root-1"))
         _advance(demo, 91 * DAY_MS)
         item = _row_of_first_item(demo, upn)
         _require(_refused(demo, upn, item), "a user could read though both keys are gone")
-        fresh = [_make_key(demo, vault, "root-2").base_id for vault in VAULTS]
+        fresh = [_make_key(demo, vault, "root-2") for vault in VAULTS]
         demo.admin.call("policy.create", p.CreatePolicy(name="Mail-2", keys=fresh))
         asked: m.AssignmentView = demo.admin.call("mailbox.assign", m.AssignPolicy(policy="Mail-2", all=True))
         view = demo.admin.wait(asked.job_id)
@@ -413,16 +522,42 @@ def _require(held: bool, otherwise: str) -> None:
         raise NotShownError(otherwise)
 
 
-def _make_key(demo: Demo, vault: str, name: str) -> v.KeyView:
-    made: v.KeyView = demo.admin.call(
+def _make_key(demo: Demo, vault: str, name: str) -> str:
+    """The key's identifier without version, as the service names it."""
+    made: v.KeyView = demo.owner_of(vault).call(
         "key.create", v.KeyCreate(vault=vault, name=name, kty="RSA-HSM", size=2048, ops=["wrapKey", "unwrapKey"])
     )
-    return made
+    apart = demo.apart(vault)
+    return made.base_id if apart is None else apart.key_uri(name)
 
 
 def _revoke(demo: Demo, vaults: Sequence[str]) -> None:
     for vault in vaults:
-        demo.admin.call("vault.access.revoke", v.AccessRevoke(vault=vault, principal="mail"))
+        apart = demo.apart(vault)
+        if apart is None:
+            demo.admin.call("vault.access.revoke", v.AccessRevoke(vault=vault, principal="mail"))
+        else:
+            apart.revoke()
+
+
+def _ride_out(demo: Demo, upn: str, item: str) -> str:
+    """With both vaults out of reach: what the cached key and, after its time, the availability key do."""
+    before = len(_fallbacks(demo))
+    _advance(demo, PROBE_MS + 1)
+    _read(demo, upn, item)
+    _require(len(_fallbacks(demo)) == before, "the availability key was used while the cached key could serve")
+    _advance(demo, 5 * HOUR_MS)
+    _read(demo, upn, item)
+    records = _fallbacks(demo)
+    _require(len(records) > before, "the use of the availability key is not on the log")
+    names = ", ".join(parameter.name for parameter in records[0].parameters)
+    return f"record type {records[0].record_type} with {names}; health: {_health(demo)}"
+
+
+def _outcomes(demo: Demo) -> str:
+    """What each key last said."""
+    found: p.PolicyHealth = demo.admin.call("policy.health", p.NamePolicy(policy="Mail-1"))
+    return ", ".join(f"{key.role} {key.outcome} {key.reason}".rstrip() for key in found.keys)
 
 
 def _health(demo: Demo) -> str:
@@ -432,6 +567,8 @@ def _health(demo: Demo) -> str:
 
 def _advance(demo: Demo, milliseconds: int) -> None:
     demo.operator.call("dev.clock.advance", w.AdvanceClock(milliseconds=milliseconds))
+    for one in demo.separate:
+        one.advance(milliseconds)
 
 
 def _fallbacks(demo: Demo) -> list[w.AuditRecordView]:

@@ -14,6 +14,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def demo(
     context: typer.Context,
     mail: Annotated[Path | None, typer.Option(metavar="MBOX|MAILDIR", help="Mail to use; without it the demo writes its own.")] = None,
+    separate_vaults: Annotated[
+        bool, typer.Option("--separate-vaults", help="Run the customer's two key vaults in homes and processes of their own.")
+    ] = False,
 ) -> None:
     """Run the whole main job in a home of its own: keys, policy, import, assignment, revocation, recovery.
 
@@ -21,7 +24,7 @@ def demo(
     """
     app = this(context)
     home = Path(app.options.home).expanduser() if app.options.home else None
-    app.plan("demo", {"home": str(home) if home else None, "mail": str(mail) if mail else None})
+    app.plan("demo", {"home": str(home) if home else None, "mail": str(mail) if mail else None, "separate_vaults": separate_vaults})
     from keystead.cli.demo import run
 
-    raise typer.Exit(run(home, mail, json_output=app.options.json))
+    raise typer.Exit(run(home, mail, json_output=app.options.json, separate=separate_vaults))
