@@ -23,6 +23,7 @@ TITLES = {
     "seal_open": "Sealing and opening",
     "read": "Reading",
     "http": "The service over HTTP",
+    "vault": "The key vault over HTTPS",
     "import_mail": "Import",
     "move": "Move",
     "policy": "Refresh and re-wrap",
