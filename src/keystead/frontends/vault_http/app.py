@@ -52,6 +52,8 @@ RANDOM_BYTES = 1_024
 MAX_TOKEN = 16 * 1024
 """Characters of a bearer token that are looked at."""
 MAX_CLIENT_INFO = 256
+ID_CHARACTERS = 36
+"""Of a UUID in its usual spelling, which is the only one that is echoed."""
 
 JSON = b"application/json; charset=utf-8"
 _TOKEN_BYTES = bytes(range(0x21, 0x7F))
@@ -153,6 +155,8 @@ class _Exchange:
         self.path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
         self.id = app.new_request_id()
+        given = self.http.headers.get(b"x-ms-client-request-id", b"").decode("latin-1")
+        self.client_id = given if len(given) == ID_CHARACTERS and is_id(given) else ""
         self.served: Served | None = None
 
     async def run(self) -> None:
@@ -184,9 +188,8 @@ class _Exchange:
         ]
         if self.served is not None and self.served.region:
             headers.append((b"x-ms-keyvault-region", self.served.region.encode()))
-        given = self.http.headers.get(b"x-ms-client-request-id", b"").decode("latin-1")
-        if is_id(given):
-            headers.append((b"x-ms-client-request-id", given.encode()))
+        if self.client_id:
+            headers.append((b"x-ms-client-request-id", self.client_id.encode()))
         return headers
 
     async def _answer(self) -> Answer:
@@ -253,13 +256,11 @@ class _Exchange:
 
     def _identity(self, identity: Identity, served: Served) -> Identity:
         """The caller, and what the log tells of the call."""
-        given = self.http.headers.get(b"x-ms-client-request-id", b"").decode("latin-1")
-        query = dict(_pairs(self.query))
-        version = query.get("api-version", "")
+        version = dict(_pairs(self.query)).get("api-version", "")
         return replace(
             identity,
             client_ip=self.http.peer,
-            correlation_id=given.lower() if is_id(given) and len(given) == 36 else self.id,
+            correlation_id=self.client_id.lower() or self.id,
             client_info=self.http.headers.get(b"user-agent", b"").decode("latin-1")[:MAX_CLIENT_INFO],
             request_uri=f"{served.base_url}{self.path.decode('latin-1')}" + (f"?api-version={version}" if version in API_VERSIONS else ""),
             api_version=version if version in API_VERSIONS else "",
