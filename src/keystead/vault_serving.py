@@ -228,7 +228,14 @@ class _Listeners:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> None:
-        """Listen for every vault there is, and for those who sign in."""
+        """Listen for every vault there is, and for those who sign in. A ready file that a killed process left behind tells nobody anything."""
+        ready = self._wanted.ready_file
+        if ready is not None:
+            if not ready.absolute().parent.is_dir():
+                raise InvalidRequest(
+                    "ready_file_invalid", f"there is no folder for the ready file {ready.name}", "make it, or name another file"
+                )
+            ready.unlink(missing_ok=True)
         try:
             if self._domain is not None:
                 listening, url = bind(replace(self._config, listen=self._wanted.listen or DOMAIN_LISTEN))

@@ -334,6 +334,8 @@ def test_a_port_that_is_taken_is_refused_and_an_interrupt_ends_it(tmp_path: Path
         port = str(taken.getsockname()[1])
         with pytest.raises(AssertionError, match="address_in_use"):
             start_vaults(home, "--vault", "contoso-v1", "--port", port)
+    with pytest.raises(AssertionError, match="ready_file_invalid"):
+        start_vaults(home, "--ready-file", str(tmp_path / "nowhere" / "ready"))
     running = start_vaults(home)
     assert running.stop(signal.SIGINT) == 0
 
