@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from keystead.core.errors import Forbidden, IntegrityFailure, InvalidRequest, KeysteadError, Unavailable
 from keystead.core.secret import SecretKey
 from keystead.core.vaults import backup, seal_record
+from keystead.core.vaults.jwk import encode
 from keystead.core.vaults.release import (
     MAX_POLICY_BYTES,
     ReleasePolicy,
@@ -22,6 +23,7 @@ from keystead.core.vaults.release import (
     release_policy,
 )
 from keystead.core.vaults.seal import VaultSeal, private_key_context
+from keystead.vault.attestation import read_attestation
 
 KEY = SecretKey(bytes(range(32)))
 SEAL = VaultSeal(KEY, 7)
@@ -226,6 +228,18 @@ def test_no_claims_without_a_strong_key_give_one(found: dict[str, Any], listed: 
         with pytest.raises(KeysteadError) as refused:
             environment_key(given_claims)
         assert refused.value.code == "release_key_unattested"
+
+
+@given(
+    st.one_of(
+        st.text(max_size=200),
+        st.text("abcABC123-_.", max_size=200),
+        st.binary(max_size=80).map(lambda data: f"{encode(data)}.{encode(data)}."),
+    )
+)
+def test_no_text_but_a_token_is_an_attestation(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="attestation_invalid"):
+        read_attestation(text)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from keystead.vault import backup, keys, release
 from keystead.vault.operations import Place
 from keystead.vault.services import identity_of
 from support.enclave import AUTHORITY, NOW, Enclave, answer_of, authority, policy_document
-from support.tokens import PretendedIssuers, decoded, jwt, number, parts, signer
+from support.tokens import Issuer, PretendedIssuers, decoded, jwt, number, parts, signer
 from vault.world import ALEX, KIM
 
 if TYPE_CHECKING:
@@ -264,6 +264,12 @@ def test_an_authority_that_is_away_is_a_fault_and_no_answer_about_the_token(scen
     error = scene.refused()
     assert isinstance(error, Unavailable)
     assert error.code == "release_authority_unavailable"
+
+
+def test_an_authority_whose_key_is_of_another_kind_is_not_believed(scene: Scene) -> None:
+    token = SERVICE.token(ENCLAVE.claims())
+    scene.authorities.issuers = {SERVICE.name: Issuer(SERVICE.name)}
+    assert scene.refused(token).code == "attestation_refused"
 
 
 def test_authorities_that_spell_themselves_with_a_slash(world: World) -> None:
