@@ -162,11 +162,8 @@ def find(method: str, raw_path: bytes) -> tuple[Row, Mapping[str, str]]:
         NotFound: `path_not_found`.
         InvalidRequest: `not_offered`; `method_not_allowed`.
     """
-    parts = [unquote(part, errors="replace") for part in raw_path.decode("latin-1")[1:].split("/")]
-    if len(parts) > 1 and not parts[-1]:
-        del parts[-1]  # a slash at the end: the version is left empty, or means nothing
-    found: list[tuple[_Node, dict[str, str]]] = []
-    _walk(_ROOT, parts, {}, found)
+    parts = _parts(raw_path)
+    found = _nodes(parts)
     for node, named in found:
         if method in node.rows:
             return node.rows[method], named
@@ -179,12 +176,21 @@ def find(method: str, raw_path: bytes) -> tuple[Row, Mapping[str, str]]:
 
 def allowed(raw_path: bytes) -> tuple[str, ...]:
     """The methods a path takes."""
+    return tuple(sorted({method for node, _ in _nodes(_parts(raw_path)) for method in node.rows}))
+
+
+def _parts(raw_path: bytes) -> list[str]:
+    """A path at its slashes, each part decoded after that: nothing in it is resolved."""
     parts = [unquote(part, errors="replace") for part in raw_path.decode("latin-1")[1:].split("/")]
     if len(parts) > 1 and not parts[-1]:
-        del parts[-1]
+        del parts[-1]  # a slash at the end: the version is left empty, or means nothing
+    return parts
+
+
+def _nodes(parts: list[str]) -> list[tuple[_Node, dict[str, str]]]:
     found: list[tuple[_Node, dict[str, str]]] = []
     _walk(_ROOT, parts, {}, found)
-    return tuple(sorted({method for node, _ in found for method in node.rows}))
+    return found
 
 
 def _walk(node: _Node, parts: list[str], named: dict[str, str], found: list[tuple[_Node, dict[str, str]]]) -> None:
