@@ -245,6 +245,22 @@ def test_a_round_rotates_those_that_wait_longest_and_leaves_the_rest(world: Worl
     assert len(versions(world, "late")) == 2
 
 
+def test_a_round_ends_when_its_time_is_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-035: what is left comes with the next one."""
+    walk.prepare(world)
+    for name in ("one", "two", "three"):
+        world.new_key(name, kty="EC")
+        set_policy(world, ROTATE, name=name)
+    world.clock.days(90)
+
+    def slow(kind: KeyKind) -> PrivateKey:
+        world.clock.sleep(rotation.MAX_ROUND // 2)
+        return generate(kind)
+
+    monkeypatch.setattr("keystead.vault.rotation.generate", slow)
+    assert (rotation.due(world.vault), rotation.due(world.vault), rotation.due(world.vault)) == (2, 1, 0)
+
+
 def test_a_policy_that_cannot_be_read_stops_its_own_key_only(world: World) -> None:
     """R-035."""
     walk.prepare(world)

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from keystead.vault.services import Caller, VaultServices
 
 MAX_ROTATIONS = 100
-"""In one round of the upkeep, those that are due for longest first: making keys takes time, and the round is one of many things to do."""
+MAX_ROUND = 10_000
+"""Milliseconds after which no further rotation is begun. Both bound one round of the upkeep, which has those first that wait for longest:
+making keys takes time, and the round is one of many things to do."""
 
-NEAR_EXPIRY = "KeyNearExpiryEventGridNotification"
-EXPIRED = "KeyExpiredEventGridNotification"
 _ROTATION = VaultPrincipal(PrincipalKind.SERVICE, "rotation")
 """Who the log names for what no caller asked for."""
 
@@ -105,7 +105,12 @@ def due(vault: VaultServices) -> int:
         ((time, one) for one in watched if (time := _rotation_time(one, vaults.get(one.vault_id), now)) is not None),
         key=lambda pair: (pair[0], pair[1].vault_id, pair[1].key_name),
     )
-    return told + sum(_rotate(vault, vaults[one.vault_id], one) for _, one in waiting[:MAX_ROTATIONS])
+    rotated = 0
+    for _, one in waiting[:MAX_ROTATIONS]:
+        if vault.clock.now() - now >= MAX_ROUND:
+            break
+        rotated += _rotate(vault, vaults[one.vault_id], one)
+    return told + rotated
 
 
 def _horizon(now: int) -> int:
@@ -126,15 +131,15 @@ def _tell(vault: VaultServices, now: int) -> int:
             found = vaults[one.vault_id]
             if not one.current or vault_state(found, now) is not Existence.ACTIVE:
                 continue
-            identity = Identity(_ROTATION, one.tenant_id)
             note = f"expires at {utc(one.expires or 0).isoformat()}"
-            for operation, before, after in (
-                (NEAR_EXPIRY, one.near_told, settled.near_told),
-                (EXPIRED, one.expired_told, settled.expired_told),
-            ):
-                if before != after:
-                    add_record(vault, tx, identity, Act(operation, found.name, one.key_name, one.version, note))
-                    told += 1
+            acts = []
+            if settled.near_told != one.near_told:
+                acts.append(Act("KeyNearExpiryEventGridNotification", found.name, one.key_name, one.version, note))
+            if settled.expired_told != one.expired_told:
+                acts.append(Act("KeyExpiredEventGridNotification", found.name, one.key_name, one.version, note))
+            for act in acts:
+                add_record(vault, tx, Identity(_ROTATION, one.tenant_id), act)
+            told += len(acts)
     return told
 
 
