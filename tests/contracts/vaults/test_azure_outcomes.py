@@ -238,7 +238,9 @@ def test_each_refused_sign_in_comes_to_its_class(
 ) -> None:
     """Our own expired or wrong secret is a fault; that our application is disabled, or its consent withdrawn, is a denial."""
     double.authority = status(code, {"error": error, "error_description": "no", "error_codes": numbers})
-    assert outcome(unwrap(service, double)) == wanted
+    assert [outcome(unwrap(service, double)) for _ in range(2)] == [wanted, wanted]
+    double.authority = None
+    assert service.wrap(TENANT, "mail", double.base, VALUE).key_uri == double.key
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b"\xff", b'{"token_type":"Bearer"}', b'{"access_token":7,"expires_in":"x"}'])

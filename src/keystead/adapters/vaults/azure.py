@@ -271,6 +271,8 @@ class AzureVaults:
                 try:
                     answer = self._sent(connected, uri.host, HttpRequest(method, path, json=body))
                 except VaultFailure:
+                    # No token. The SDK would give the refusal again for a minute without asking, when the authority may think otherwise.
+                    self._forget(connected)
                     raise
                 except Exception as error:  # whatever an answer from outside does to the SDK is an outcome, not a defect of ours
                     outcome = self._outcome(uri.host, error)
@@ -281,6 +283,8 @@ class AzureVaults:
                     tries, renewed = tries + 1, renewed or not lost
                     if not lost:
                         self._forget(connected)
+                    elif self._session is not None:
+                        self._session.close()  # of those that are not in use: the next try is on a fresh one, whatever the others are worth
                     continue
                 if answer.status_code == HTTPStatus.OK:
                     return answer
