@@ -126,7 +126,9 @@ class ServedWorld(World):
 
 
 class Served(Side):
-    """A vault in another process, over HTTPS."""
+    """A vault in another process, over HTTPS. `key`: for a test that makes one for all its cases."""
+
+    key: t.KeyView
 
     def __init__(self, folder: Path) -> None:
         self.home = ServedWorld(folder / "customer")
