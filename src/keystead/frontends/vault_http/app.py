@@ -284,9 +284,9 @@ class _Exchange:
             raise
         try:
             result = row.handler(asked, shape)
-        except MemberInvalidError as error:
-            refused(self.parts.services, identity, _act(served, row, named), error)
-            raise
+        except MemberInvalidError as unread:
+            refused(self.parts.services, identity, _act(served, row, named), unread.error)
+            raise unread.error from None
         if result is None:
             return Answer(204)
         return Answer(200, msgspec.json.encode(result))

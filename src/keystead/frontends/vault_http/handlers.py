@@ -172,12 +172,14 @@ def _page(asked: Asked, kind: str, valid: Callable[[str], object]) -> tuple[int,
     """
     text = asked.query.get("maxresults", str(MOST_RESULTS))
     if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MOST_RESULTS):
-        raise MemberInvalidError("limit_invalid", f"maxresults is not 1 to {MOST_RESULTS}", f"ask for 1 to {MOST_RESULTS}")
+        raise MemberInvalidError(InvalidRequest("limit_invalid", f"maxresults is not 1 to {MOST_RESULTS}", f"ask for 1 to {MOST_RESULTS}"))
     token = asked.query.get("$skiptoken")
     if token is None:
         return int(text), ""
     # It names a place in a listing that its bearer must be allowed to see on every page: it opens nothing, so it needs no seal, only a shape.
-    refused = MemberInvalidError("page_token_invalid", "$skiptoken is not one that this listing gave", "follow nextLink as it is")
+    refused = MemberInvalidError(
+        InvalidRequest("page_token_invalid", "$skiptoken is not one that this listing gave", "follow nextLink as it is")
+    )
     try:
         after = jwk.decode(token[:512]).decode("ascii")
     except ValueError:
@@ -232,7 +234,9 @@ def verify(asked: Asked, body: s.VerifyIn) -> s.VerifiedOut:
 
 def _operand(body: s.OperateIn) -> bytes:
     if body.iv is not None or body.aad is not None or body.tag is not None:
-        raise MemberInvalidError("value_invalid", "iv, aad and tag belong to symmetric keys, which a vault does not hold", "leave them out")
+        raise MemberInvalidError(
+            InvalidRequest("value_invalid", "iv, aad and tag belong to symmetric keys, which a vault does not hold", "leave them out")
+        )
     return octets(body.value, "value")
 
 

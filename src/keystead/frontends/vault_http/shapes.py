@@ -30,8 +30,12 @@ EncryptionName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [str(alg
 SignatureName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [str(algorithm) for algorithm in Signature]})]
 
 
-class MemberInvalidError(InvalidRequest):
+class MemberInvalidError(Exception):
     """A member of a request that cannot be read: no use case has seen the call yet, so nothing has recorded it."""
+
+    def __init__(self, error: InvalidRequest) -> None:
+        super().__init__(error.detail)
+        self.error = error
 
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True, rename={"not_before": "nbf", "expires": "exp"}):
@@ -368,7 +372,7 @@ def octets(text: str, member: str) -> bytes:
         return decode(text)
     except ValueError:
         raise MemberInvalidError(
-            "value_invalid", f"the property {member!r} is not base64url without padding", "encode it by RFC 4648 section 5"
+            InvalidRequest("value_invalid", f"the property {member!r} is not base64url without padding", "encode it by RFC 4648 section 5")
         ) from None
 
 
@@ -380,7 +384,7 @@ def milliseconds(seconds: int | None, member: str) -> int | None:
     """
     if seconds is not None and not 0 <= seconds <= MAX_TIME:
         raise MemberInvalidError(
-            "dates_invalid", f"the property {member!r} is not a time", f"give seconds since the epoch, 0 to {MAX_TIME}"
+            InvalidRequest("dates_invalid", f"the property {member!r} is not a time", f"give seconds since the epoch, 0 to {MAX_TIME}")
         )
     return None if seconds is None else seconds * SECOND
 
@@ -397,4 +401,4 @@ def policy_text(given: ReleasePolicyIn | None) -> str | None:
     try:
         return release_policy(data, immutable=bool(given.immutable), content_type=given.content_type).text
     except InvalidRequest as error:
-        raise MemberInvalidError(error.code, error.detail, error.mend) from None
+        raise MemberInvalidError(error) from None
