@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -124,7 +124,8 @@ def test_without_its_database_or_its_log_the_vault_answers_nothing(world: World)
     """R-067: no answer leaves without its record; the service sees a system error, not a denial."""
     key = world.ready()
     wrapped = EmbeddedVaults(world.vault).wrap(TENANT, "mail", key.id, VALUE)
-    for store in (LostStore(), Unwritable(world)):
+    stores: list[Any] = [LostStore(), Unwritable(world)]
+    for store in stores:
         service = EmbeddedVaults(replace(world.vault, store=store, journal=Journal(store)))
         with pytest.raises(VaultFailure) as failed:
             service.unwrap(TENANT, "mail", wrapped.key_uri, wrapped.value)

@@ -170,7 +170,9 @@ def der_signature(raw: bytes, half: int) -> bytes | None:
 
 
 def _mismatch(algorithm: Encryption | Signature, kind: KeyKind) -> InvalidRequest:
-    mine = f"{kind.kty} {kind.curve}".strip()
+    key_type = f"{kind.kty} {kind.curve}".strip()
     return InvalidRequest(
-        "algorithm_key_mismatch", f"{algorithm} is not an algorithm of a key of type {mine}", "use an algorithm of that key type and curve"
+        "algorithm_key_mismatch",
+        f"{algorithm} is not an algorithm of a key of type {key_type}",
+        "use an algorithm of that key type and curve",
     )
