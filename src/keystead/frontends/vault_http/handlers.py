@@ -168,11 +168,11 @@ def _page(asked: Asked, kind: str, valid: Callable[[str], object]) -> tuple[int,
     """How many lines, and after which.
 
     Raises:
-        MemberInvalidError: `limit_invalid`, `page_token_invalid`.
+        MemberInvalidError: `page_size_invalid`, `page_token_invalid`.
     """
     text = asked.query.get("maxresults", str(MOST_RESULTS))
     if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MOST_RESULTS):
-        raise MemberInvalidError(InvalidRequest("limit_invalid", f"maxresults is not 1 to {MOST_RESULTS}", f"ask for 1 to {MOST_RESULTS}"))
+        raise MemberInvalidError(InvalidRequest("page_size_invalid", f"maxresults is not 1 to {MOST_RESULTS}", f"ask for 1 to {MOST_RESULTS}"))
     token = asked.query.get("$skiptoken")
     if token is None:
         return int(text), ""

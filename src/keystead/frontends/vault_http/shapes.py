@@ -380,11 +380,11 @@ def milliseconds(seconds: int | None, member: str) -> int | None:
     """A time, in milliseconds.
 
     Raises:
-        MemberInvalidError: `dates_invalid`: before the epoch, or after the year 9999.
+        MemberInvalidError: `time_invalid`: before the epoch, or after the year 9999.
     """
     if seconds is not None and not 0 <= seconds <= MAX_TIME:
         raise MemberInvalidError(
-            InvalidRequest("dates_invalid", f"the property {member!r} is not a time", f"give seconds since the epoch, 0 to {MAX_TIME}")
+            InvalidRequest("time_invalid", f"the property {member!r} is not a time", f"give seconds since the epoch, 0 to {MAX_TIME}")
         )
     return None if seconds is None else seconds * SECOND
 
