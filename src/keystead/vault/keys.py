@@ -297,10 +297,13 @@ def list_versions(vault: VaultServices, caller: Caller, request: KeyNamed) -> li
     return [shown.view for shown in listed_versions(vault, identity_of(caller), request.vault, request.name)]
 
 
-def listed_versions(vault: VaultServices, identity: Identity, vault_name: str, name: str) -> list[KeyShown]:
-    """The same for any identity."""
+def listed_versions(vault: VaultServices, identity: Identity, vault_name: str, name: str, *, missing_ok: bool = False) -> list[KeyShown]:
+    """The same for any identity; `missing_ok`: a key that is not there, or is deleted, has no versions."""
 
     def versions(tx: VaultReader, found: Vault, now: int) -> list[KeyVersion]:
+        present = tx.key_version(found.tenant_id, found.id, name, None)
+        if missing_ok and (present is None or key_state(present, found, now) is not Existence.ACTIVE):
+            return []
         find_key(tx, found, name, None, now)
         return tx.key_versions(found.tenant_id, found.id, name)
 

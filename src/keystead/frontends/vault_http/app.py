@@ -26,7 +26,7 @@ from keystead.core.ids import is_id, new_id
 from keystead.frontends.asgi.protocol import Refusals
 from keystead.frontends.asgi.small import SmallExchange
 from keystead.frontends.asgi.threads import Later, Threads
-from keystead.frontends.vault_http.errors import UNEXPECTED, document, error_body, retry_after, told
+from keystead.frontends.vault_http.errors import UNEXPECTED, Call, document, error_body, retry_after, told
 from keystead.frontends.vault_http.handlers import Asked
 from keystead.frontends.vault_http.parts import Served, VaultParts
 from keystead.frontends.vault_http.routes import API_VERSIONS, SMALL, allowed, find, place
@@ -130,13 +130,13 @@ def refusals(parts: VaultParts) -> Refusals:
     return Refusals(parts.config, parts.services.random, answer, tell)
 
 
-def error_answer(error: KeysteadError) -> Answer:
-    """An error with the headers its status asks for; the challenge apart."""
+def error_answer(error: KeysteadError, call: Call | None = None) -> Answer:
+    """An error with the headers its status asks for; the challenge apart. `call`: what it is the answer to, where the caller is known."""
     headers: list[Header] = []
     wait = retry_after(error)
     if wait:
         headers.append((b"retry-after", b"%d" % wait))
-    return Answer(told(error).status, error_body(error), tuple(headers))
+    return Answer(told(error).status, error_body(error, call), tuple(headers))
 
 
 def challenge(served: Served) -> Header:
@@ -245,11 +245,12 @@ class _Exchange:
     def _made(
         self, served: Served, token: str, row: Row | None, named: Mapping[str, str], refusal: KeysteadError | None, body: bytes
     ) -> Answer:
+        identity: Identity | None = None
         try:
             identity = self._identity(self.parts.verify(token, served.resource), served)
             return self._run(served, identity, row, named, refusal, body)
         except KeysteadError as error:
-            return error_answer(error)
+            return error_answer(error, None if identity is None or row is None else _asked_for(served, identity, row, named))
         except Exception:
             log.exception("the call %s met a defect", self.id)
             return self._unexpected()
@@ -343,6 +344,24 @@ def _act(served: Served, row: Row | None, named: Mapping[str, str]) -> Act:
     with suppress(InvalidRequest):
         name, version = place(named)
     return Act("Unknown" if row is None else row.operation, served.vault, name, version)
+
+
+def _asked_for(served: Served, identity: Identity, row: Row, named: Mapping[str, str]) -> Call:
+    """What the text of a refusal may name."""
+    name, version = "", None
+    with suppress(InvalidRequest):
+        name, version = place(named)
+    who = identity.principal.name
+    return Call(
+        row.name.removesuffix("Current"),
+        row.needs,
+        name,
+        name if version is None else f"{name}/{version}",
+        served.vault,
+        served.region,
+        f"appid={who};oid={who};iss={served.authority_url}/v2.0",
+        identity.client_ip,
+    )
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:

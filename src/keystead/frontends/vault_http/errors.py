@@ -5,7 +5,7 @@ The table goes by Keystead's code first, then by the class of the error. What is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,34 +36,80 @@ class Told:
     inner: str = ""
     prefix: str = ""
     """Put before the text: clients and people look for the numbers in it."""
+    text: str = ""
+    """Takes the place of our own text, where programs are known to look for these words; in braces, members of `Call`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a text may name of the call it answers: nothing but what the caller wrote, or holds a token for.
+
+    Attributes:
+        operation: such as wrapKey.
+        permission: what the operation takes.
+        name: of the key; empty where the call names none.
+        key: the same with the version, where the call names one.
+        vault: name of the vault.
+        region: of the vault.
+        caller: who calls, by ids.
+        address: from where.
+    """
+
+    operation: str
+    permission: str
+    name: str
+    key: str
+    vault: str
+    region: str
+    caller: str
+    address: str
 
 
 BAD = Told(400, "BadParameter")
-ACCESS_DENIED = Told(403, "Forbidden", "AccessDenied")
-DISABLED = Told(403, "Forbidden", "KeyDisabled")
-OPERATION = Told(403, "Forbidden", "KeyOperationForbidden")
-NO_KEY = Told(404, "KeyNotFound")
+ACCESS_DENIED = Told(
+    403,
+    "Forbidden",
+    "AccessDenied",
+    text="The user, group or application '{caller}' does not have keys {permission} permission on key vault '{vault};location={region}'.",
+)
+FIREWALL = Told(
+    403,
+    "Forbidden",
+    "ForbiddenByFirewall",
+    text="Client address is not authorized and caller is not a trusted service.\r\n"
+    "Client address: {address}\r\nCaller: {caller}\r\nVault: {vault};location={region}",
+)
+DISABLED = Told(403, "Forbidden", "KeyDisabled", text="Operation {operation} is not allowed on a disabled key.")
+OPERATION = Told(403, "Forbidden", "KeyOperationForbidden", text="Operation {operation} is not permitted on this key.")
+NO_KEY = Told(
+    404,
+    "KeyNotFound",
+    text="A key with (name/id) {key} was not found in this key vault. "
+    "If you recently deleted this key you may be able to recover it using the correct recovery command.",
+)
 NO_VAULT = Told(404, "VaultNotFound")
 UNAUTHORIZED = Told(401, "Unauthorized")
 UNEXPECTED = Told(500, "InternalServerError")
 
 BY_CODE: Mapping[str, Told] = {
-    "token_missing": Told(401, "Unauthorized", prefix="AKV10000: Request is missing a Bearer or PoP token. "),
+    "token_missing": Told(401, "Unauthorized", text="AKV10000: Request is missing a Bearer or PoP token."),
     "token_invalid": Told(401, "Unauthorized", prefix="AKV10001: [BearerReadAccessTokenFailed] "),
     "token_expired": Told(401, "Unauthorized", prefix="AKV10002: [TokenExpired] "),
     "token_audience_wrong": Told(401, "Unauthorized", prefix="AKV10022: Invalid audience. "),
     "token_tenant_wrong": Told(401, "Unauthorized", prefix="AKV10032: Invalid issuer. "),
     "vault_access_denied": ACCESS_DENIED,
     "vault_another_tenant": ACCESS_DENIED,
-    "vault_firewall": Told(403, "Forbidden", "ForbiddenByFirewall"),
+    "vault_firewall": FIREWALL,
     "vault_read_only": Told(403, "Forbidden", "VaultReadOnly"),
     "subscription_cancelled": Told(403, "Forbidden", "ForbiddenByPolicy"),
     "sku_not_supported": Told(400, "BadParameter", "SkuNotSupported"),
     "key_disabled": DISABLED,
     "key_type_cannot_wrap": OPERATION,
     "key_operation_not_allowed": OPERATION,
-    "key_not_yet_valid": Told(403, "Forbidden", "KeyNotYetValid"),
-    "key_expired": Told(403, "Forbidden", "KeyExpired"),
+    "key_not_yet_valid": Told(
+        403, "Forbidden", "KeyNotYetValid", text="Operation {operation} is not allowed on a key that is not yet valid."
+    ),
+    "key_expired": Told(403, "Forbidden", "KeyExpired", text="Operation {operation} is not allowed on an expired key."),
     "purge_protected": Told(403, "Forbidden", "ForbiddenByPolicy"),
     "expiry_cannot_be_removed": Told(403, "Forbidden", "ForbiddenByPolicy"),
     "too_many_versions": Told(403, "Forbidden", "ForbiddenByPolicy"),
@@ -74,13 +120,19 @@ BY_CODE: Mapping[str, Told] = {
     "release_policy_immutable": Told(403, "Forbidden", "ForbiddenByPolicy"),
     "key_not_found": NO_KEY,
     "key_deleted": NO_KEY,
-    "deleted_key_not_found": NO_KEY,
+    "deleted_key_not_found": Told(404, "KeyNotFound", text="Deleted Key not found: {name}"),
     "vault_not_found": NO_VAULT,
     "vault_deleted": NO_VAULT,
     "path_not_found": Told(404, "NotFound"),
     "not_offered": Told(400, "NotSupported"),
     "method_not_allowed": Told(405, "MethodNotAllowed"),
-    "key_deleted_but_recoverable": Told(409, "Conflict", "ObjectIsDeletedButRecoverable"),
+    "key_deleted_but_recoverable": Told(
+        409,
+        "Conflict",
+        "ObjectIsDeletedButRecoverable",
+        text="Key {name} is currently in a deleted but recoverable state, and its name cannot be reused; "
+        "in this state, the key can only be recovered or purged.",
+    ),
     "key_already_exists": Told(409, "Conflict", "ObjectAlreadyExists"),
     "key_changed": Told(409, "Conflict"),
     "vault_throttled": Told(429, "Throttled", "VaultRequestTypeLimitReached"),
@@ -95,10 +147,10 @@ BY_CODE: Mapping[str, Told] = {
 BY_CLASS: Mapping[type[KeysteadError], Told] = {
     InvalidRequest: BAD,
     Unauthenticated: UNAUTHORIZED,
-    Forbidden: ACCESS_DENIED,
+    Forbidden: Told(403, "Forbidden", "AccessDenied"),
     PreconditionFailed: Told(403, "Forbidden", "ForbiddenByPolicy"),
     Conflict: Told(409, "Conflict"),
-    NotFound: NO_KEY,
+    NotFound: Told(404, "KeyNotFound"),
     Throttled: Told(429, "Throttled"),
     Unavailable: Told(503, "ServiceUnavailable"),
     IntegrityFailure: UNEXPECTED,
@@ -116,10 +168,19 @@ def told(error: KeysteadError) -> Told:
     return found or next(BY_CLASS[kind] for kind in type(error).__mro__ if kind in BY_CLASS)
 
 
-def error_body(error: KeysteadError) -> bytes:
+def error_body(error: KeysteadError, call: Call | None = None) -> bytes:
     """The document of an error. `mend` speaks of the command line, so it is left to those who have one."""
     as_told = told(error)
-    return document(as_told, as_told.prefix + error.detail)
+    return document(as_told, _text(as_told, call) or as_told.prefix + error.detail)
+
+
+def _text(as_told: Told, call: Call | None) -> str:
+    """The text clients know; empty where there is none, or where the call does not name what it is about."""
+    if "{" not in as_told.text:
+        return as_told.text
+    if call is None or (not call.name and ("{name}" in as_told.text or "{key}" in as_told.text)):
+        return ""
+    return as_told.text.format_map(asdict(call))
 
 
 def document(as_told: Told, message: str) -> bytes:

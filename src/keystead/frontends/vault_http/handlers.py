@@ -14,6 +14,7 @@ from keystead.core.ids import KEY_NAME, KEY_VERSION
 from keystead.core.vaults import jwk
 from keystead.core.vaults.recovery import scheduled_purge
 from keystead.core.vaults.release import read_policy
+from keystead.core.vaults.rotation import DEFAULT_ACTIONS
 from keystead.core.vaults.usage import KeyKind, KeyOperation, key_kind
 from keystead.frontends.vault_http import shapes as s
 from keystead.frontends.vault_http.shapes import SECOND, MemberInvalidError, milliseconds, octets, policy_text
@@ -143,11 +144,11 @@ def list_keys(asked: Asked, _body: None) -> s.KeyPage:
 
 
 def list_versions(asked: Asked, _body: None) -> s.KeyPage:
-    """All versions of a key, the oldest first."""
+    """All versions of a key by their identifiers, which says nothing of their age; none of a key that is not there."""
     count, after = _page(asked, "v", KEY_VERSION.fullmatch)
-    found = keys.listed_versions(asked.services, asked.identity, asked.served.vault, asked.name)
-    start = next((index + 1 for index, shown in enumerate(found) if shown.version.version == after), 0)
-    page = found[start : start + count + 1]
+    found = keys.listed_versions(asked.services, asked.identity, asked.served.vault, asked.name, missing_ok=True)
+    rest = sorted((shown for shown in found if shown.version.version > after), key=lambda shown: shown.version.version)
+    page = rest[: count + 1]
     lines = [_item(asked, shown, base=False) for shown in page[:count]]
     return s.KeyPage(lines, _next(asked, "v", count, [shown.version.version for shown in page]))
 
@@ -269,11 +270,13 @@ def get_rotation_policy(asked: Asked, _body: None) -> s.RotationPolicyOut:
 
 
 def set_rotation_policy(asked: Asked, body: s.RotationPolicyIn) -> s.RotationPolicyOut:
-    """Replace the rotation policy of a key (R-035)."""
+    """Replace the rotation policy of a key (R-035); one that says nothing of notices has the default one."""
     actions = []
     for one in body.lifetime_actions or []:
         trigger = one.trigger or s.TriggerShape()
         actions.append(RotationAction(one.action.type, trigger.time_after_create, trigger.time_before_expiry))
+    if not any(one.action.lower() == "notify" for one in actions):
+        actions += [RotationAction(one.kind, None, str(one.before_expiry)) for one in DEFAULT_ACTIONS]
     expiry = None if body.attributes is None else body.attributes.expiry_time
     request = RotationPolicySet(vault=asked.served.vault, name=asked.name, lifetime_actions=actions, expiry_time=expiry)
     return _rotation_policy(asked, rotation.set_policy(asked.services, asked.identity, request))

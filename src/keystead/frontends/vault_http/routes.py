@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from keystead.core.errors import InvalidRequest, NotFound
 from keystead.core.ids import KEY_VERSION
+from keystead.core.vaults.access import Permission
 from keystead.core.vaults.usage import key_name
 from keystead.frontends.vault_http import handlers as h
 from keystead.frontends.vault_http import shapes as s
@@ -36,6 +37,8 @@ class Row:
     Attributes:
         name: of the operation in the OpenAPI document.
         operation: as the vault's log calls it (R-068).
+        needs: the permission it takes (R-037); the use case asks for it, and the text of a refusal names it.
+        method: HTTP's.
         path: with `{name}` and `{version}`.
         handler: runs it in a thread; None is answered as 204.
         takes: shape of the body; None: none is needed, and what comes is passed over.
@@ -48,6 +51,7 @@ class Row:
 
     name: str
     operation: str
+    needs: Permission
     method: str
     path: str
     handler: Callable[[Asked, Any], object]
@@ -64,6 +68,7 @@ def _both(row: Row) -> tuple[Row, Row]:
     return row, Row(
         f"{row.name}Current",
         row.operation,
+        row.needs,
         row.method,
         row.path.replace("/{version}", ""),
         row.handler,
@@ -77,27 +82,32 @@ def _both(row: Row) -> tuple[Row, Row]:
 
 
 def _operate(name: str, operation: str, handler: Callable[[Asked, Any], object]) -> tuple[Row, Row]:
-    return _both(Row(name, operation, "POST", f"/keys/{{name}}/{{version}}/{name.lower()}", handler, s.OperateIn, s.ResultOut))
+    return _both(
+        Row(name, operation, Permission(name), "POST", f"/keys/{{name}}/{{version}}/{name.lower()}", handler, s.OperateIn, s.ResultOut)
+    )
 
 
 ROWS: tuple[Row, ...] = (
-    Row("createKey", "KeyCreate", "POST", "/keys/{name}/create", h.create, s.CreateIn, statuses=(409,)),
-    Row("importKey", "KeyImport", "PUT", "/keys/{name}", h.import_, s.ImportIn, statuses=(409,)),
-    Row("getKeys", "KeyList", "GET", "/keys", h.list_keys, gives=s.KeyPage, queries=True),
-    Row("getKeyVersions", "KeyListVersions", "GET", "/keys/{name}/versions", h.list_versions, gives=s.KeyPage, queries=True),
-    *_both(Row("getKey", "KeyGet", "GET", "/keys/{name}/{version}", h.get)),
-    *_both(Row("updateKey", "KeyUpdate", "PATCH", "/keys/{name}/{version}", h.update, s.UpdateIn)),
-    Row("deleteKey", "KeyDelete", "DELETE", "/keys/{name}", h.delete, gives=s.DeletedKeyOut),
-    Row("getDeletedKeys", "KeyListDeleted", "GET", "/deletedkeys", h.list_deleted, gives=s.DeletedKeyPage, queries=True),
-    Row("getDeletedKey", "KeyGetDeleted", "GET", "/deletedkeys/{name}", h.get_deleted, gives=s.DeletedKeyOut),
-    Row("purgeDeletedKey", "KeyPurge", "DELETE", "/deletedkeys/{name}", h.purge, gives=None),
-    Row("recoverDeletedKey", "KeyRecover", "POST", "/deletedkeys/{name}/recover", h.recover),
-    Row("backupKey", "KeyBackup", "POST", "/keys/{name}/backup", h.backup, gives=s.ValueOut),
-    Row("restoreKey", "KeyRestore", "POST", "/keys/restore", h.restore, s.RestoreIn, statuses=(409,), most=LARGE),
-    Row("rotateKey", "KeyRotate", "POST", "/keys/{name}/rotate", h.rotate, statuses=(409,), since=3),
+    Row("createKey", "KeyCreate", Permission.CREATE, "POST", "/keys/{name}/create", h.create, s.CreateIn, statuses=(409,)),
+    Row("importKey", "KeyImport", Permission.IMPORT, "PUT", "/keys/{name}", h.import_, s.ImportIn, statuses=(409,)),
+    Row("getKeys", "KeyList", Permission.LIST, "GET", "/keys", h.list_keys, gives=s.KeyPage, queries=True),
+    Row(
+        "getKeyVersions", "KeyListVersions", Permission.LIST, "GET", "/keys/{name}/versions", h.list_versions, gives=s.KeyPage, queries=True
+    ),
+    *_both(Row("getKey", "KeyGet", Permission.GET, "GET", "/keys/{name}/{version}", h.get)),
+    *_both(Row("updateKey", "KeyUpdate", Permission.UPDATE, "PATCH", "/keys/{name}/{version}", h.update, s.UpdateIn)),
+    Row("deleteKey", "KeyDelete", Permission.DELETE, "DELETE", "/keys/{name}", h.delete, gives=s.DeletedKeyOut),
+    Row("getDeletedKeys", "KeyListDeleted", Permission.LIST, "GET", "/deletedkeys", h.list_deleted, gives=s.DeletedKeyPage, queries=True),
+    Row("getDeletedKey", "KeyGetDeleted", Permission.GET, "GET", "/deletedkeys/{name}", h.get_deleted, gives=s.DeletedKeyOut),
+    Row("purgeDeletedKey", "KeyPurge", Permission.PURGE, "DELETE", "/deletedkeys/{name}", h.purge, gives=None),
+    Row("recoverDeletedKey", "KeyRecover", Permission.RECOVER, "POST", "/deletedkeys/{name}/recover", h.recover),
+    Row("backupKey", "KeyBackup", Permission.BACKUP, "POST", "/keys/{name}/backup", h.backup, gives=s.ValueOut),
+    Row("restoreKey", "KeyRestore", Permission.RESTORE, "POST", "/keys/restore", h.restore, s.RestoreIn, statuses=(409,), most=LARGE),
+    Row("rotateKey", "KeyRotate", Permission.ROTATE, "POST", "/keys/{name}/rotate", h.rotate, statuses=(409,), since=3),
     Row(
         "getKeyRotationPolicy",
         "KeyRotationPolicyGet",
+        Permission.GET_ROTATION_POLICY,
         "GET",
         "/keys/{name}/rotationpolicy",
         h.get_rotation_policy,
@@ -107,6 +117,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "updateKeyRotationPolicy",
         "KeyRotationPolicySet",
+        Permission.SET_ROTATION_POLICY,
         "PUT",
         "/keys/{name}/rotationpolicy",
         h.set_rotation_policy,
@@ -118,13 +129,26 @@ ROWS: tuple[Row, ...] = (
     *_operate("decrypt", "KeyDecrypt", h.decrypt),
     *_operate("wrapKey", "KeyWrap", h.wrap_key),
     *_operate("unwrapKey", "KeyUnwrap", h.unwrap_key),
-    *_both(Row("sign", "KeySign", "POST", "/keys/{name}/{version}/sign", h.sign, s.SignIn, s.ResultOut)),
-    *_both(Row("verify", "KeyVerify", "POST", "/keys/{name}/{version}/verify", h.verify, s.VerifyIn, s.VerifiedOut)),
-    *_both(Row("release", "KeyRelease", "POST", "/keys/{name}/{version}/release", h.release_key, s.ReleaseIn, s.ValueOut, since=3)),
-    *_both(Row("getKeyAttestation", "KeyGetAttestation", "GET", "/keys/{name}/{version}/attestation", h.attest, since=6)),
-    Row("getRandomBytes", "RandomBytesGet", "POST", "/rng", h.random_bytes, s.RandomIn, s.ValueOut, since=2),
+    *_both(Row("sign", "KeySign", Permission.SIGN, "POST", "/keys/{name}/{version}/sign", h.sign, s.SignIn, s.ResultOut)),
+    *_both(Row("verify", "KeyVerify", Permission.VERIFY, "POST", "/keys/{name}/{version}/verify", h.verify, s.VerifyIn, s.VerifiedOut)),
+    *_both(
+        Row(
+            "release",
+            "KeyRelease",
+            Permission.RELEASE,
+            "POST",
+            "/keys/{name}/{version}/release",
+            h.release_key,
+            s.ReleaseIn,
+            s.ValueOut,
+            since=3,
+        )
+    ),
+    *_both(Row("getKeyAttestation", "KeyGetAttestation", Permission.GET, "GET", "/keys/{name}/{version}/attestation", h.attest, since=6)),
+    Row("getRandomBytes", "RandomBytesGet", Permission.GET, "POST", "/rng", h.random_bytes, s.RandomIn, s.ValueOut, since=2),
 )
 
+HERE = ("keys", "deletedkeys")
 ELSEWHERE = ("secrets", "deletedsecrets", "certificates", "deletedcertificates", "storage", "deletedstorage")
 """What vaults of this kind also hold elsewhere, and this one does not."""
 
@@ -160,13 +184,20 @@ def find(method: str, raw_path: bytes) -> tuple[Row, Mapping[str, str]]:
 
     Raises:
         NotFound: `path_not_found`.
-        InvalidRequest: `not_offered`; `method_not_allowed`.
+        InvalidRequest: `not_offered`; `operation_not_allowed`; `method_not_allowed`.
     """
     parts = _parts(raw_path)
     found = _nodes(parts)
     for node, named in found:
         if method in node.rows:
             return node.rows[method], named
+    if len(parts) > 2 and parts[0].lower() in HERE and not KEY_VERSION.fullmatch(parts[-1].lower()):
+        # Both for an operation that there is not, and for one that there is with another method: so the services tell it.
+        raise InvalidRequest(
+            "operation_not_allowed",
+            f"Method {method[:16]} does not allow operation '{parts[-1][:64]}'",
+            "docs/spec/vault-http.md lists all",
+        )
     if found:
         raise InvalidRequest("method_not_allowed", f"this path does not take {method[:16]}", f"it takes {', '.join(allowed(raw_path))}")
     if parts[0].lower() in ELSEWHERE:
