@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -383,6 +384,26 @@ def test_a_vault_that_does_not_answer(double: Double, adapter: Callable[..., Azu
             assert 0.5 < time.monotonic() - began < 1.5
     finally:
         over.set()
+
+
+def test_each_call_has_its_own_time(double: Double, adapter: Callable[..., AzureVaults]) -> None:
+    """The keyring asks both keys at once: one that is answered must not end the time of the other."""
+    service = adapter(double)
+    service.key_facts(TENANT, "mail", double.base)
+    waits, go_on = threading.Event(), threading.Event()
+
+    def waiting(handler: BaseHTTPRequestHandler) -> None:
+        waits.set()
+        go_on.wait(20)
+        refusal(503, "Busy")(handler)  # so that it has to look at what time it has left
+
+    double.vault = one_after_another(waiting, status(200, bundle(double)), _well(double, VALUE))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(unwrap(service, double))
+        assert waits.wait(10)
+        assert service.key_facts(TENANT, "mail", double.base).key_uri == double.key
+        go_on.set()
+        assert first.result() == VALUE
 
 
 def test_a_slow_authority_takes_from_the_same_time(double: Double, adapter: Callable[..., AzureVaults]) -> None:

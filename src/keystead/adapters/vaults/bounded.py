@@ -50,13 +50,13 @@ class SignInAnswer:
     numbers: frozenset[int] = frozenset()
 
 
-@dataclass(slots=True)
 class _Budget(threading.local):
-    """What the call of this thread has left. `until`: of time.monotonic, seconds."""
+    """What the call of this thread has left. `until`: of time.monotonic, seconds. Slots would be shared by all threads, so it has none."""
 
-    until: float = 0.0
-    bytes: int = 0
-    sign_in: SignInAnswer | None = None
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.bytes = 0
+        self.sign_in: SignInAnswer | None = None
 
 
 _left = _Budget()
