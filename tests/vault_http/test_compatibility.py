@@ -91,6 +91,8 @@ def test_a_rotation_policy_always_has_a_notice_R_035(face: Face, given: list[obj
 @pytest.mark.parametrize(
     ("method", "path", "operation"),
     [
+        ("GET", "/keys/any/latest", "latest"),
+        ("PATCH", "/keys/any/versions", "versions"),
         ("POST", "/keys/any/exportkey", "exportkey"),
         ("POST", f"/keys/any/{'0' * 32}/exportkey", "exportkey"),
         ("DELETE", "/keys/any/create", "create"),

@@ -188,14 +188,16 @@ def find(method: str, raw_path: bytes) -> tuple[Row, Mapping[str, str]]:
     """
     parts = _parts(raw_path)
     found = _nodes(parts)
+    last = parts[-1]
+    operation = last if len(parts) > 2 and parts[0].lower() in HERE and not KEY_VERSION.fullmatch(last.lower()) else ""
     for node, named in found:
-        if method in node.rows:
+        if method in node.rows and not (operation and named.get("version") == operation):
             return node.rows[method], named
-    if len(parts) > 2 and parts[0].lower() in HERE and not KEY_VERSION.fullmatch(parts[-1].lower()):
-        # Both for an operation that there is not, and for one that there is with another method: so the services tell it.
+    if operation:
+        # One that there is not, one of another method, or no version: so the services tell it.
         raise InvalidRequest(
             "operation_not_allowed",
-            f"Method {method[:16]} does not allow operation '{parts[-1][:64]}'",
+            f"Method {method[:16]} does not allow operation '{operation[:64]}'",
             "docs/spec/vault-http.md lists all",
         )
     if found:
