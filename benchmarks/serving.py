@@ -48,6 +48,10 @@ class Server:
         """What all its processes hold; pages they share count in each."""
         return sum(resident_bytes(pid) for pid in self.pids())
 
+    def processor_seconds(self) -> float:
+        """Time its processes have had on any core so far."""
+        return sum(_processor_seconds(pid) for pid in self.pids())
+
 
 @contextmanager
 def server(home: Path, *, processes: int = 1, cores: Sequence[int] = (), jobs: int = 0) -> Iterator[Server]:
@@ -95,6 +99,11 @@ def resident_bytes(pid: int) -> int:
     """Memory of a process that is in the machine's."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024
+
+
+def _processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
 
 
 def _children(pid: int) -> list[int]:
