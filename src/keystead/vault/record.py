@@ -102,6 +102,9 @@ def prepared_and_recorded(
         with services.store.writing() as tx:
             tx.add_log(_record(services, identity, act, started, error=error, owner=_owner(tx, identity, act)))
         raise
+    except Exception:
+        refused(services, identity, act, _defect(), started)
+        raise
     return result
 
 
@@ -124,6 +127,9 @@ def journaled(services: VaultServices, identity: Identity, act: Act, call: Calla
             result, object_id = call()
     except KeysteadError as error:
         refused(services, identity, act, error, started)
+        raise
+    except Exception:
+        refused(services, identity, act, _defect(), started)
         raise
     services.journal.keep(_record(services, identity, act, started, object_id=object_id))
     return result
@@ -190,18 +196,33 @@ def _record(
         category=CATEGORY,
         result_type="Success" if error is None else "Failure",
         result_signature="OK" if error is None else error.code,
-        result_description=(act.note if error is None else error.detail)[:MAX_TEXT],
+        result_description=printable(act.note if error is None else error.detail, MAX_TEXT),
         duration_ms=max(0, services.clock.now() - started),
         caller_ip_address=identity.client_ip,
         correlation_id=identity.correlation_id,
         identity_kind=identity.principal.kind,
         identity_name=identity.principal.name,
         identity_application_id=identity.principal.application_id,
-        client_info=identity.client_info[:MAX_CLIENT_INFO],
-        request_uri=(identity.request_uri or uri)[:MAX_TEXT],
-        object_id=(object_id or uri)[:MAX_TEXT],
+        client_info=printable(identity.client_info, MAX_CLIENT_INFO),
+        request_uri=printable(identity.request_uri or uri, MAX_TEXT),
+        object_id=printable(object_id or uri, MAX_TEXT),
         http_status_code=200 if error is None else _status(error),
     )
+
+
+def _defect() -> KeysteadError:
+    """What the log tells of a call that met a defect of ours: it is there like any other, so that nobody uses keys unseen by way of one."""
+    return KeysteadError("unexpected", "the call met a defect of the service")
+
+
+def printable(text: str, most: int) -> str:
+    """At most so many characters of a text for the log, each control character as its escape.
+
+    Callers write parts of these texts. What a database does not take (PostgreSQL: NUL) must not keep a refusal out of the log, and nothing
+    of them may drive the terminal of whoever reads it.
+    """
+    cut = text[:most]
+    return cut if cut.isprintable() else "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in cut)[:most]
 
 
 def _status(error: KeysteadError) -> int:

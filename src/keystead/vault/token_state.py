@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from keystead.core.access.throttle import Failures, more, wait
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
     from keystead.core.access.throttle import Pace
     from keystead.core.vaults.tokens import ClientClaims
@@ -84,11 +84,10 @@ class TokenState:
         known: what tokens say whose signatures were checked, by their digests.
         good: digests of secrets that were good here lately: their clients are not made to wait for the failures of others.
         attempts: who failed how often.
-        verifying: public keys by id; signer: the key that signs now, with its id.
+        signer: the key that signs now, with its id.
     """
 
     known: Latest[ClientClaims] = field(default_factory=lambda: Latest(MOST_TOKENS))
     good: Latest[bool] = field(default_factory=lambda: Latest(MOST_TOKENS))
     attempts: Attempts = field(default_factory=Attempts)
-    verifying: dict[str, RSAPublicKey] = field(default_factory=dict, repr=False)
     signer: tuple[str, RSAPrivateKey] | None = field(default=None, repr=False)

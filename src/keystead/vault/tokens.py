@@ -160,17 +160,17 @@ def verify(services: VaultServices, token: str, resource: str) -> Identity:
 
 
 def _proven(services: VaultServices, token: str) -> ClientClaims:
-    """What a token says, once its signature was checked."""
-    unproven = read_token(token)
-    known = services.tokens.verifying
-    if unproven.key_id not in known:
-        with services.store.reading() as tx:
-            keys = tx.token_keys()
-        # Replaced as a whole, so that threads see the one or the other. A key that has ended signed nothing that is still good.
-        known = services.tokens.verifying = {key.id: _public(key) for key in keys}
-    if unproven.key_id not in known:
+    """What a token says, once its signature was checked, with a key that is good now: one that has ended, or was removed, proves nothing.
+
+    Keys are read each time and not remembered: in a process that runs for months a key that was replaced would still be good.
+    """
+    unproven, now = read_token(token), services.clock.now()
+    with services.store.reading() as tx:
+        keys = tx.token_keys()
+    key = next((one for one in keys if one.id == unproven.key_id and (one.ends is None or one.ends > now)), None)
+    if key is None:
         raise bad_signature()
-    check_signature(token, known[unproven.key_id])
+    check_signature(token, _public(key))
     return check_claims(unproven.claims)
 
 

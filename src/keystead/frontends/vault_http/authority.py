@@ -27,24 +27,26 @@ from keystead.core.errors import InvalidRequest, KeysteadError, Throttled, Unaut
 from keystead.core.ids import new_id
 from keystead.core.vaults.access import client
 from keystead.core.vaults.tokens import ALGORITHM, issuer_of, resource_name
+from keystead.frontends.asgi.small import SmallExchange
 from keystead.frontends.asgi.threads import Threads
 from keystead.vault import tokens
 from keystead.vault.services import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from keystead.core.configuration import ServerConfig
+    from keystead.frontends.asgi.small import Header, Receive, Send
     from keystead.vault.services import VaultServices
 
     Scope = Mapping[str, Any]
-    Receive = Callable[[], Awaitable[dict[str, Any]]]
-    Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 log = logging.getLogger("keystead.vault.authority")
 
 MAX_BODY = 16 * 1024
 """Bytes of a token request."""
+REQUEST_SECONDS = 30.0
+"""For one request, its body included: who sends a byte now and then does not keep a connection."""
 MAX_FIELDS = 32
 MAX_VALUE = 2_048
 """Characters of one field of it."""
@@ -126,11 +128,12 @@ class AuthorityApp:
         self.parts = parts
         self._threads: Threads | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         started, request_id = perf_counter(), new_id(self.parts.services.random)
+        http = SmallExchange(scope, receive, send, pause=self.parts.config.body_timeout / 1_000, seconds=REQUEST_SECONDS)
         try:
-            answer = await self._answer(scope, receive, request_id)
+            answer = await self._answer(http, request_id)
         except OAuthError as error:
             answer = _refusal(error, request_id)
         except KeysteadError as error:
@@ -140,7 +143,8 @@ class AuthorityApp:
         except Exception:
             log.exception("the request %s met a defect", request_id)
             answer = _refusal(OAuthError(500, "server_error", "the request met a defect; see the server's log"), request_id)
-        await _send(send, answer, request_id)
+        body = json.dumps(answer.document, separators=(",", ":")).encode()
+        await http.answer(answer.status, _headers(answer, body, request_id), body)
         write = log.info if scope["method"] == "POST" else log.debug
         write(
             "sign-in",
@@ -163,7 +167,9 @@ class AuthorityApp:
         if self._threads is not None:
             self._threads.close()
 
-    async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
+    async def _answer(self, http: SmallExchange, request_id: str) -> Answer:
+        http.check_headers()
+        scope = http.scope
         base, path, method = self.parts.base_url(scope), scope["path"], scope["method"]
         if path == _INSTANCE:
             _need_method(method, "GET")
@@ -177,14 +183,14 @@ class AuthorityApp:
             return Answer(200, metadata(base, tenant_id))
         if rest in _KEYS:
             _need_method(method, "GET")
-            return Answer(200, {"keys": await self._in_thread(tokens.key_set, self.parts.services)})
+            return Answer(200, {"keys": await self._in_thread(http, tokens.key_set, self.parts.services)})
         if rest not in {_TOKEN_V1, _TOKEN_V2}:
             raise OAuthError(404, "invalid_request", "there is nothing at this address")
         _need_method(method, "POST")
-        headers = {name.lower(): value for name, value in scope["headers"]}
+        headers = http.headers
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != FORM.encode():
             raise OAuthError(415, "invalid_request", f"a token request is sent as {FORM}")
-        body = await _body(receive, self.parts.config.body_timeout / 1_000)
+        body = await http.body(MAX_BODY)
         request = token_request(body, headers.get(b"authorization", b""), v1=rest == _TOKEN_V1)
         identity = Identity(
             client(request.client_id),
@@ -195,7 +201,7 @@ class AuthorityApp:
             request_uri=base + path,
             api_version=API_VERSION,
         )
-        answer: Answer = await self._in_thread(self._issue, identity, request, base, rest == _TOKEN_V1)
+        answer: Answer = await self._in_thread(http, self._issue, identity, request, base, rest == _TOKEN_V1)
         return answer
 
     def _issue(self, identity: Identity, request: TokenRequest, base: str, v1: bool) -> Answer:  # noqa: FBT001 - called through a thread
@@ -223,10 +229,10 @@ class AuthorityApp:
             }
         return Answer(200, document, client_id=found.id)
 
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - carries any call
+    async def _in_thread(self, http: SmallExchange, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - carries any call
         if self._threads is None:
             self._threads = Threads(asyncio.get_running_loop(), THREADS, "sign-in")
-        return await self._threads.submit(function, *arguments)
+        return await http.within(self._threads.submit(function, *arguments))
 
 
 def metadata(base: str, tenant_id: str) -> dict[str, Any]:
@@ -325,8 +331,11 @@ def _translated(error: KeysteadError) -> OAuthError:
     if isinstance(error, Unavailable):
         return OAuthError(503, "temporarily_unavailable", text, ((b"retry-after", b"1"),))
     if isinstance(error, InvalidRequest):
-        return OAuthError(400, "invalid_request", text)
+        return OAuthError(_STATUSES.get(error.code, 400), "invalid_request", text)
     return OAuthError(500, "server_error", f"{error.code}: the request cannot be answered now; see the server's log")
+
+
+_STATUSES = {"body_timed_out": 408, "request_too_large": 413, "media_type_wrong": 415}
 
 
 def _refusal(error: OAuthError, request_id: str) -> Answer:
@@ -355,41 +364,13 @@ def _peer(scope: Scope) -> str:
     return peer[0] if peer else ""
 
 
-async def _body(receive: Receive, pause: float) -> bytes:
-    """The whole body.
-
-    Raises:
-        OAuthError: it is too long, or does not come.
-    """
-    parts: list[bytes] = []
-    size, more = 0, True
-    while more:
-        try:
-            message = await asyncio.wait_for(receive(), pause)
-        except TimeoutError:
-            raise OAuthError(408, "invalid_request", "the request did not arrive in time", _CLOSE) from None
-        if message["type"] != "http.request":  # the client has gone; nobody reads what is answered
-            raise OAuthError(400, "invalid_request", "the request ended before its body did", _CLOSE)
-        part, more = message.get("body", b""), message.get("more_body", False)
-        size += len(part)
-        if size > MAX_BODY:
-            raise OAuthError(413, "invalid_request", f"a token request has at most {MAX_BODY} bytes", _CLOSE)
-        parts.append(part)
-    return b"".join(parts)
-
-
-_CLOSE = ((b"connection", b"close"),)
-
-
-async def _send(send: Send, answer: Answer, request_id: str) -> None:
-    body = json.dumps(answer.document, separators=(",", ":")).encode()
-    headers = [
+def _headers(answer: Answer, body: bytes, request_id: str) -> list[Header]:
+    return [
         (b"content-type", b"application/json; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
         (b"pragma", b"no-cache"),
+        (b"x-content-type-options", b"nosniff"),
         (b"x-ms-request-id", request_id.encode()),
         *answer.headers,
     ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
