@@ -55,9 +55,17 @@ def serve(
             for variable, whose in zip(CA_VARIABLES, ("synchronous", "asynchronous"), strict=True):
                 current.say(f"  {variable}={found.ca_file}   for {whose} SDKs")
             shown.add("")
+            for name in _absent(names, found):
+                current.say(f"vault {name} is not there yet; it will be at port {fixed[name.lower()]}")
         for name, url in found.vaults:
             if url not in shown:
                 current.say(f"vault {name} at {url}")
                 shown.add(url)
 
     run_vaults(home, Wanted(fixed, authority_port, domain, listen, ready_file), announced)
+
+
+def _absent(names: list[str], found: "Announced") -> list[str]:
+    """Which of the named vaults are not served: a slip of the pen, or one that is made later."""
+    there = {name.lower() for name, _ in found.vaults}
+    return [name for name in names if name.lower() not in there]
