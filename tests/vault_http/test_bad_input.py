@@ -10,6 +10,7 @@ import pytest
 
 from keystead.core.vaults.access import Permission
 from keystead.core.vaults.jwk import encode
+from keystead.frontends.vault_http.routes import LARGE
 
 if TYPE_CHECKING:
     from vault_http.face import Face, Reply
@@ -236,7 +237,7 @@ def test_a_large_body_is_not_read_for_nobody(face: Face) -> None:
 def test_backups_that_are_none_and_one_that_is_too_large(face: Face) -> None:
     for value in ("", "AAAA", encode(b"KSTDKB\x02" + bytes(100)), encode(bytes(100_000))):
         shown(face.ask("POST", "/keys/restore", {"value": value}), 400, "BadParameter")
-    shown(face.ask("POST", "/keys/restore", {"value": "A" * (2 * 1024 * 1024)}), 413, "RequestTooLarge")
+    shown(face.ask("POST", "/keys/restore", {"value": "A" * LARGE}), 413, "RequestTooLarge")
 
 
 def test_media_types(face: Face) -> None:

@@ -9,7 +9,7 @@ from keystead.api.types.vaults import KeyBackupView
 from keystead.core.errors import Conflict, Forbidden, PreconditionFailed
 from keystead.core.ids import new_id
 from keystead.core.vaults.access import Permission
-from keystead.core.vaults.backup import MAX_VERSIONS, BackedUpVersion, KeyBackup, close, open_backup
+from keystead.core.vaults.backup import MAX_BLOB, MAX_VERSIONS, BackedUpVersion, KeyBackup, close, open_backup
 from keystead.core.vaults.limits import CHANGE, LOOK
 from keystead.core.vaults.regions import GEOGRAPHY
 from keystead.core.vaults.usage import KeyOperation, KeyType
@@ -19,7 +19,7 @@ from keystead.vault.keys import free_key_name, seal_private
 from keystead.vault.loaded import open_private
 from keystead.vault.lookup import find_key, find_vault, need, need_working_subscription
 from keystead.vault.material import load, public_bytes
-from keystead.vault.record import Act, recorded
+from keystead.vault.record import Act, journaled, prepared_and_recorded
 from keystead.vault.services import identity_of
 from keystead.vault.views import KeyShown, key_uri
 
@@ -35,39 +35,51 @@ def backup(vault: VaultServices, caller: Caller, request: KeyNamed) -> KeyBackup
     Raises:
         NotFound: no such vault or key.
         Forbidden: the caller does not hold backup.
-        PreconditionFailed: `too_many_versions` (R-063).
+        PreconditionFailed: `too_many_versions` (R-063); `backup_too_large`: its tags and policies are beyond measure.
     """
     identity = identity_of(caller)
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> KeyBackupView:
-        found = find_vault(tx, identity, request.vault, now)
-        need(tx, identity, found, Permission.BACKUP)
-        admitted(vault, identity, found, LOOK)
-        current = find_key(tx, found, request.name, None, now)
-        versions = tx.key_versions(found.tenant_id, found.id, request.name)
-        if len(versions) - 1 > MAX_VERSIONS:
-            raise PreconditionFailed(
-                "too_many_versions", f"the key {request.name} has more than {MAX_VERSIONS} past versions", "create a key under a new name"
+    def call() -> tuple[KeyBackupView, str]:
+        # In a reading transaction: opening hundreds of keys must not hold up whoever wants to write.
+        with vault.store.reading() as tx:
+            found = find_vault(tx, identity, request.vault, now)
+            need(tx, identity, found, Permission.BACKUP)
+            admitted(vault, identity, found, LOOK)
+            current = find_key(tx, found, request.name, None, now)
+            versions = tx.key_versions(found.tenant_id, found.id, request.name)
+            if len(versions) - 1 > MAX_VERSIONS:
+                raise PreconditionFailed(
+                    "too_many_versions",
+                    f"the key {request.name} has more than {MAX_VERSIONS} past versions",
+                    "create a key under a new name",
+                )
+            content = KeyBackup(
+                tenant_id=found.tenant_id,
+                subscription_id=found.subscription.id,
+                geography=GEOGRAPHY[found.region],
+                name=current.key.name,
+                created=current.key.created,
+                versions=[_backed_up(vault, tx, found, version) for version in versions],
+                rotation_policy=current.key.rotation_policy,
             )
-        content = KeyBackup(
-            tenant_id=found.tenant_id,
-            subscription_id=found.subscription.id,
-            geography=GEOGRAPHY[found.region],
-            name=current.key.name,
-            created=current.key.created,
-            versions=[_backed_up(vault, tx, found, version) for version in versions],
-            rotation_policy=current.key.rotation_policy,
-        )
-        return KeyBackupView(
+        blob = close(content, vault.seal, vault.random)
+        if len(blob) > MAX_BLOB:
+            raise PreconditionFailed(
+                "backup_too_large",
+                f"the key {request.name} with its tags and policies takes {len(blob)} bytes; {MAX_BLOB} are the most that can be restored",
+                "take tags from its older versions, or create a key under a new name",
+            )
+        made = KeyBackupView(
             id=key_uri(found, current, vault.settings.uri_suffix),
             vault=found.name,
             name=current.key.name,
             suggested_name=f"{found.name}-{current.key.name}-Backup-{utc(now):%Y%m%d}.backup",
-            blob=close(content, vault.seal, vault.random),
+            blob=blob,
         )
+        return made, made.id
 
-    return recorded(vault, identity, Act("KeyBackup", request.vault, request.name), change)
+    return journaled(vault, identity, Act("KeyBackup", request.vault, request.name), call)
 
 
 def restore(vault: VaultServices, caller: Caller, request: KeyRestore) -> KeyView:
@@ -85,15 +97,26 @@ def restore(vault: VaultServices, caller: Caller, request: KeyRestore) -> KeyVie
 
 
 def restored(vault: VaultServices, identity: Identity, vault_name: str, blob: bytes) -> KeyShown:
-    """The same for any identity."""
+    """The same for any identity. The blob is opened before the transaction that stores it: hundreds of keys take their time."""
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> KeyShown:
+    def present(tx: VaultReader) -> Vault:
         found = find_vault(tx, identity, vault_name, now)
         need(tx, identity, found, Permission.RESTORE)
-        admitted(vault, identity, found, CHANGE)
         need_working_subscription(found.subscription)
+        return found
+
+    def prepare() -> tuple[KeyBackup, list[bytes]]:
+        with vault.store.reading() as tx:
+            found = present(tx)
+        admitted(vault, identity, found, CHANGE)
         content = open_backup(blob, vault.seal)
+        _need_home(content, found)
+        return content, [public_bytes(load(saved.private())) for saved in content.versions]
+
+    def change(tx: VaultWriter, prepared: tuple[KeyBackup, list[bytes]]) -> KeyShown:
+        content, public = prepared
+        found = present(tx)
         _need_home(content, found)
         if free_key_name(vault, tx, found, content.name, now) is not None:
             raise Conflict(
@@ -103,12 +126,12 @@ def restored(vault: VaultServices, identity: Identity, vault_name: str, blob: by
             )
         key = Key(new_id(vault.random), found.tenant_id, found.id, content.name, content.created, None, content.rotation_policy)
         tx.add_key(key)
-        versions = [_restored(key, ordinal, version) for ordinal, version in enumerate(content.versions, 1)]
+        versions = [_restored(key, place, *both) for place, both in enumerate(zip(content.versions, public, strict=True), 1)]
         for version, saved in zip(versions, content.versions, strict=True):
             tx.add_key_version(version, seal_private(vault, found, key.name, version.version, saved.private()))
         return KeyShown(found, versions[-1], now, vault.settings.uri_suffix)
 
-    return recorded(vault, identity, Act("KeyRestore", vault_name), change)
+    return prepared_and_recorded(vault, identity, Act("KeyRestore", vault_name), prepare, change)
 
 
 def _backed_up(vault: VaultServices, tx: VaultReader, found: Vault, version: KeyVersion) -> BackedUpVersion:
@@ -149,7 +172,7 @@ def _need_home(content: KeyBackup, found: Vault) -> None:
         )
 
 
-def _restored(key: Key, ordinal: int, saved: BackedUpVersion) -> KeyVersion:
+def _restored(key: Key, ordinal: int, saved: BackedUpVersion, public_key: bytes) -> KeyVersion:
     return KeyVersion(
         key=key,
         version=saved.version,
@@ -164,7 +187,7 @@ def _restored(key: Key, ordinal: int, saved: BackedUpVersion) -> KeyVersion:
         created=saved.created,
         updated=saved.updated,
         tags=saved.tags,
-        public_key=public_bytes(load(saved.private())),
+        public_key=public_key,
         exportable=saved.exportable,
         release_policy=saved.release_policy,
     )

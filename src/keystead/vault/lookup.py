@@ -17,7 +17,7 @@ from keystead.vault.guard import need_address, need_writable
 if TYPE_CHECKING:
     from keystead.core.vaults.access import Held, Permission
     from keystead.ports.vault_store import KeyVersion, Subscription, Vault, VaultReader
-    from keystead.vault.services import Identity
+    from keystead.vault.services import Identity, VaultServices
 
 NOT_REGISTERED = "NotRegistered"
 PENDING = "Pending"
@@ -149,6 +149,18 @@ def need(tx: VaultReader, identity: Identity, vault: Vault, permission: Permissi
     allow(held(tx, identity, vault), permission, identity.principal, vault.name)
     if permission not in READING_PERMISSIONS:
         need_writable(vault)
+
+
+def check_permitted(services: VaultServices, identity: Identity, name: str, permission: Permission) -> None:
+    """Let a caller through who holds a key permission on a vault: before anything large of the call is read. The use case looks again.
+
+    Raises:
+        NotFound: no such vault.
+        Forbidden: the caller does not hold it, or calls from where the vault may not be called.
+        PreconditionFailed: `vault_read_only`.
+    """
+    with services.store.reading() as tx:
+        need(tx, identity, find_vault(tx, identity, name, services.clock.now()), permission)
 
 
 def need_contributor(tx: VaultReader, identity: Identity, vault: Vault) -> None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 MAX_VERSIONS = 500
 """A key with more past versions is not backed up (R-063)."""
+MAX_BLOB = 6_000_000
+"""Bytes of a blob. In base64 it fits into the 8 MiB that every way to restore one takes: a backup that cannot be restored is none. 500 past
+versions of RSA-4096 take 1.9 MB; the rest is for tags and policies."""
 _OLD_MAGIC = b"KSTDKB\x01"
 _MAGIC = b"KSTDKB\x02"
 _GENERATION_AT = len(_MAGIC)

@@ -3,8 +3,9 @@
 What happens to a call, in this order (docs/spec/vault-http.md):
 
 1. the address names the vault; a call without a token is answered with the challenge at once, its body unread;
-2. a small body is read whole; before a large one is read, its sender's token is checked;
-3. a thread checks the token, that it is of the vault's tenant, the row, the version of the interface and the body, and runs the row;
+2. a small body is read whole; before a large one is read, its sender's token is checked, and that the sender may do what it is for;
+3. a thread checks the token, that it is of the vault's tenant, the row, the version of the interface and the body, and runs the row; rows
+   that take seconds have threads of their own, so that one vault's keys in the making hold up nobody who only uses theirs;
 4. the answer goes out with its request id.
 
 A call with a good token is in the vault's log whatever comes of it (R-067): use cases record what reaches them, and this module what does not.
@@ -31,6 +32,7 @@ from keystead.frontends.vault_http.handlers import Asked
 from keystead.frontends.vault_http.parts import Served, VaultParts
 from keystead.frontends.vault_http.routes import API_VERSIONS, SMALL, allowed, find, place
 from keystead.frontends.vault_http.shapes import MemberInvalidError
+from keystead.vault.lookup import check_permitted
 from keystead.vault.record import Act, refused
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ RANDOM_BYTES = 1_024
 MAX_TOKEN = 16 * 1024
 """Characters of a bearer token that are looked at."""
 MAX_CLIENT_INFO = 256
+HEAVY_AT_ONCE = 2
+"""Threads for rows that take seconds. The next ones wait, while all others go on."""
+LARGE_AT_ONCE = 16
+"""Large bodies in memory; the next ones are not read before."""
 ID_CHARACTERS = 36
 """Of a UUID in its usual spelling, which is the only one that is echoed."""
 
@@ -81,7 +87,9 @@ class VaultApp:
     def __init__(self, parts: VaultParts) -> None:
         self.parts = parts
         self.active = 0
+        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._threads: Threads | None = None
+        self._heavy: Threads | None = None
         self._random = b""
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -105,8 +113,16 @@ class VaultApp:
 
     def close(self) -> None:
         """Let the threads go."""
-        if self._threads is not None:
-            self._threads.close()
+        for threads in (self._threads, self._heavy):
+            if threads is not None:
+                threads.close()
+
+    @property
+    def heavy(self) -> Threads:
+        """Threads that run the rows that take seconds."""
+        if self._heavy is None:
+            self._heavy = Threads(asyncio.get_running_loop(), HEAVY_AT_ONCE, "vault-heavy")
+        return self._heavy
 
     @property
     def calls(self) -> Threads:
@@ -198,18 +214,34 @@ class _Exchange:
         self.served = served = self.parts.resolve(http.scope)
         token = self._token()
         row, named, refusal = self._row()
-        most = SMALL if row is None else row.most
-        if http.size > SMALL or http.size < 0:
-            # Whoever sends much, or does not say how much, is asked who they are first.
-            await http.within(self.app.calls.submit(self.parts.verify, token, served.resource))
-        too_much: KeysteadError | None = None
+        if 0 <= http.size <= SMALL:
+            return await self._read_and_run(served, token, row, named, refusal)
+        # Whoever sends much, or does not say how much, is asked who they are first.
+        unfit = await http.within(self.app.calls.submit(self._unfit_to_send, served, token, row))
+        if row is None or row.most <= SMALL or unfit is not None:
+            return await self._read_and_run(served, token, row, named, refusal or unfit)
+        try:
+            async with asyncio.timeout_at(http.deadline):
+                await self.app.large.acquire()
+        except TimeoutError:
+            raise Unavailable("server_busy", "the server has as many large bodies as it takes", "try again in a moment") from None
+        try:
+            return await self._read_and_run(served, token, row, named, refusal)
+        finally:
+            self.app.large.release()
+
+    async def _read_and_run(
+        self, served: Served, token: str, row: Row | None, named: Mapping[str, str], refusal: KeysteadError | None
+    ) -> Answer:
+        """The answer; of a body nothing is read beyond what its row takes, and of one that will be refused nothing beyond a small one."""
         body = b""
         try:
-            body = await http.body(most)
+            body = await self.http.body(SMALL if row is None or refusal is not None else row.most)
         except InvalidRequest as error:
-            too_much = error
-        call = self.app.calls.submit(self._call, served, token, row, named, refusal or too_much, body)
-        return await http.within(call)  # type: ignore[no-any-return]  # what _call gives
+            refusal = refusal or error
+        threads = self.app.heavy if row is not None and row.heavy and refusal is None else self.app.calls
+        call = threads.submit(self._call, served, token, row, named, refusal, body)
+        return await self.http.within(call)  # type: ignore[no-any-return]  # what _call gives
 
     def _token(self) -> str:
         """The bearer token.
@@ -233,6 +265,22 @@ class _Exchange:
         return row, named, None
 
     # -- in a thread -------------------------------------------------------------------------------------------------------------------
+
+    def _unfit_to_send(self, served: Served, token: str, row: Row | None) -> KeysteadError | None:
+        """Why the sender of a large body may not do what it is for; None where it may.
+
+        Raises:
+            Unauthenticated: the token is not good.
+        """
+        identity = self._identity(self.parts.verify(token, served.resource), served)
+        if row is None or row.most <= SMALL:
+            return None
+        try:
+            _check_tenant(identity, served)
+            check_permitted(self.parts.services, identity, served.vault, row.needs)
+        except KeysteadError as error:
+            return error
+        return None
 
     def _call(
         self, served: Served, token: str, row: Row | None, named: Mapping[str, str], refusal: KeysteadError | None, body: bytes
@@ -271,10 +319,7 @@ class _Exchange:
         self, served: Served, identity: Identity, row: Row | None, named: Mapping[str, str], refusal: KeysteadError | None, body: bytes
     ) -> Answer:
         try:
-            if identity.tenant_id.lower() != served.tenant_id.lower():
-                raise Unauthenticated(
-                    "token_tenant_wrong", "the token is of another tenant than the vault", "sign in where the challenge of this answer says"
-                )
+            _check_tenant(identity, served)
             if row is None or refusal is not None:
                 raise refusal or KeysteadError("unexpected", "there is no row and no reason")
             api, query = self._version(row)
@@ -344,6 +389,13 @@ def _act(served: Served, row: Row | None, named: Mapping[str, str]) -> Act:
     with suppress(InvalidRequest):
         name, version = place(named)
     return Act("Unknown" if row is None else row.operation, served.vault, name, version)
+
+
+def _check_tenant(identity: Identity, served: Served) -> None:
+    if identity.tenant_id.lower() != served.tenant_id.lower():
+        raise Unauthenticated(
+            "token_tenant_wrong", "the token is of another tenant than the vault", "sign in where the challenge of this answer says"
+        )
 
 
 def _asked_for(served: Served, identity: Identity, row: Row, named: Mapping[str, str]) -> Call:

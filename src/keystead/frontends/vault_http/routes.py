@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from keystead.core.errors import InvalidRequest, NotFound
-from keystead.core.ids import KEY_VERSION
+from keystead.core.ids import KEY_NAME, KEY_VERSION
 from keystead.core.vaults.access import Permission
-from keystead.core.vaults.usage import key_name
 from keystead.frontends.vault_http import handlers as h
 from keystead.frontends.vault_http import shapes as s
 
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 SMALL = 64 * 1024
 """Bytes of a request's body; a tag list of the largest size fits."""
-LARGE = 2 * 1024 * 1024
-"""Bytes of a backup with its base64url."""
+LARGE = 8 * 1024 * 1024
+"""Bytes of the largest backup with its base64url, and room around it."""
 
 API_VERSIONS = {"2016-10-01": 0, "7.0": 0, "7.1": 1, "7.2": 2, "7.3": 3, "7.4": 4, "7.5": 5, "7.6": 6, "2025-07-01": 7}
 """Versions that are spoken, and how far each goes: later ones only add members."""
@@ -47,6 +46,7 @@ class Row:
         statuses: beside those that every call may answer with.
         most: bytes of the body.
         since: of API_VERSIONS.
+        heavy: takes up to seconds of a processor: makes keys, or handles all versions of one.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Row:
     statuses: tuple[int, ...] = ()
     most: int = SMALL
     since: int = 0
+    heavy: bool = False
 
 
 def _both(row: Row) -> tuple[Row, Row]:
@@ -88,8 +89,8 @@ def _operate(name: str, operation: str, handler: Callable[[Asked, Any], object])
 
 
 ROWS: tuple[Row, ...] = (
-    Row("createKey", "KeyCreate", Permission.CREATE, "POST", "/keys/{name}/create", h.create, s.CreateIn, statuses=(409,)),
-    Row("importKey", "KeyImport", Permission.IMPORT, "PUT", "/keys/{name}", h.import_, s.ImportIn, statuses=(409,)),
+    Row("createKey", "KeyCreate", Permission.CREATE, "POST", "/keys/{name}/create", h.create, s.CreateIn, statuses=(409,), heavy=True),
+    Row("importKey", "KeyImport", Permission.IMPORT, "PUT", "/keys/{name}", h.import_, s.ImportIn, statuses=(409,), heavy=True),
     Row("getKeys", "KeyList", Permission.LIST, "GET", "/keys", h.list_keys, gives=s.KeyPage, queries=True),
     Row(
         "getKeyVersions", "KeyListVersions", Permission.LIST, "GET", "/keys/{name}/versions", h.list_versions, gives=s.KeyPage, queries=True
@@ -101,9 +102,20 @@ ROWS: tuple[Row, ...] = (
     Row("getDeletedKey", "KeyGetDeleted", Permission.GET, "GET", "/deletedkeys/{name}", h.get_deleted, gives=s.DeletedKeyOut),
     Row("purgeDeletedKey", "KeyPurge", Permission.PURGE, "DELETE", "/deletedkeys/{name}", h.purge, gives=None),
     Row("recoverDeletedKey", "KeyRecover", Permission.RECOVER, "POST", "/deletedkeys/{name}/recover", h.recover),
-    Row("backupKey", "KeyBackup", Permission.BACKUP, "POST", "/keys/{name}/backup", h.backup, gives=s.ValueOut),
-    Row("restoreKey", "KeyRestore", Permission.RESTORE, "POST", "/keys/restore", h.restore, s.RestoreIn, statuses=(409,), most=LARGE),
-    Row("rotateKey", "KeyRotate", Permission.ROTATE, "POST", "/keys/{name}/rotate", h.rotate, statuses=(409,), since=3),
+    Row("backupKey", "KeyBackup", Permission.BACKUP, "POST", "/keys/{name}/backup", h.backup, gives=s.ValueOut, heavy=True),
+    Row(
+        "restoreKey",
+        "KeyRestore",
+        Permission.RESTORE,
+        "POST",
+        "/keys/restore",
+        h.restore,
+        s.RestoreIn,
+        statuses=(409,),
+        most=LARGE,
+        heavy=True,
+    ),
+    Row("rotateKey", "KeyRotate", Permission.ROTATE, "POST", "/keys/{name}/rotate", h.rotate, statuses=(409,), since=3, heavy=True),
     Row(
         "getKeyRotationPolicy",
         "KeyRotationPolicyGet",
@@ -248,4 +260,7 @@ def place(named: Mapping[str, str]) -> tuple[str, str | None]:
     version = named.get("version", "").lower()
     if version and not KEY_VERSION.fullmatch(version):
         raise InvalidRequest("key_version_invalid", f"{version[:64]!r} is not a version of a key", "give 32 hexadecimal digits")
-    return (key_name(named["name"]) if "name" in named else ""), version or None
+    name = named.get("name", "")
+    if "name" in named and not KEY_NAME.fullmatch(name):
+        raise InvalidRequest("key_name_invalid", f"The request URI contains an invalid name: {name[:127]}", "use letters, digits and '-'")
+    return name, version or None
