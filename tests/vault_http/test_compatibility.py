@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from keystead.api.types import vaults as t
+from keystead.core.errors import Conflict, Forbidden, PreconditionFailed, Throttled
 from keystead.core.vaults.access import Permission
 from keystead.core.vaults.jwk import decode, encode
+from keystead.frontends.vault_http.errors import Call, error_body
 from keystead.frontends.vault_http.routes import ROWS
 from keystead.vault import management
 from vault.world import TENANT
@@ -17,6 +20,7 @@ from vault_http.test_sdk_keys import rsa_jwk
 from vault_http.test_who_may import BODIES
 
 if TYPE_CHECKING:
+    from keystead.core.errors import KeysteadError
     from vault_http.face import Face, Reply
 
 pytestmark = pytest.mark.xdist_group("vault-face-compatibility")
@@ -30,6 +34,10 @@ NOT_FOUND = (
 IN_THE_WAY = (
     "Key {} is currently in a deleted but recoverable state, and its name cannot be reused; "
     "in this state, the key can only be recovered or purged."
+)
+PROTECTED = (
+    'Operation "purge" is not allowed because purge protection is enabled for this vault. '
+    "Key Vault service will automatically purge it after the retention period has passed."
 )
 
 
@@ -102,6 +110,54 @@ def test_a_rotation_policy_always_has_a_notice_R_035(face: Face, given: list[obj
 )
 def test_operations_that_there_are_not(face: Face, method: str, path: str, operation: str) -> None:
     told(face.ask(method, path), 400, "BadParameter", f"Method {method} does not allow operation '{operation}'")
+
+
+@pytest.mark.parametrize("kty", ["oct", "oct-HSM", "OKP", "RSA2"])
+def test_types_that_a_vault_does_not_make_R_023(face: Face, kty: str) -> None:
+    told(face.ask("POST", "/keys/any/create", {"kty": kty}), 400, "BadParameter", f"Invalid kty value: {kty}", "KeyTypeNotSupported")
+
+
+def test_names_that_are_none_R_019(face: Face) -> None:
+    told(face.ask("POST", "/keys/any_name/create", EC), 400, "BadParameter", "The request URI contains an invalid name: any_name")
+
+
+def test_a_restore_over_a_key_that_is_there_R_060(face: Face) -> None:
+    face.new_key("restored", kty="EC")
+    blob = face.ask("POST", "/keys/restored/backup").body["value"]
+    reply = face.ask("POST", "/keys/restore", {"value": blob})
+    assert (reply.status, reply.code) == (409, "Conflict")
+    assert reply.body["error"]["message"].startswith("There was a conflict restoring the key")
+    face.ask("DELETE", "/keys/restored")
+    assert face.ask("POST", "/keys/restore", {"value": blob}).inner == "ObjectIsDeletedButRecoverable"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            PreconditionFailed("purge_protected", "ours"),
+            f"{PROTECTED}\r\nVault: v;location=westeurope",
+        ),
+        (PreconditionFailed("sku_not_supported", "ours"), "Hardware key operation not allowed on standard vault"),
+        (
+            Throttled("vault_throttled", "ours", retry_after=1_000),
+            "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached",
+        ),
+        (Forbidden("release_policy_not_met", "ours"), "ours"),
+    ],
+    ids=lambda value: getattr(value, "code", ""),
+)
+def test_other_words_programs_look_for(error: KeysteadError, message: str) -> None:
+    call = Call("purgeDeletedKey", "purge", "any", "any", "v", "westeurope", "appid=x", "127.0.0.1")
+    assert json.loads(error_body(error, call))["error"]["message"] == message
+
+
+def test_a_text_never_stands_with_a_name_that_is_not_there() -> None:
+    """A restore names no key in its path: then our own words are told, and no sentence with a hole."""
+    call = Call("restoreKey", "restore", "", "", "v", "westeurope", "appid=x", "127.0.0.1")
+    held = Conflict("key_deleted_but_recoverable", "the name x is held")
+    assert json.loads(error_body(held, call))["error"]["message"] == "the name x is held"
+    assert json.loads(error_body(held))["error"]["message"] == "the name x is held"
 
 
 def test_no_token_R_038(face: Face) -> None:

@@ -15,7 +15,7 @@ from keystead.core.vaults import jwk
 from keystead.core.vaults.recovery import scheduled_purge
 from keystead.core.vaults.release import read_policy
 from keystead.core.vaults.rotation import DEFAULT_ACTIONS
-from keystead.core.vaults.usage import KeyKind, KeyOperation, key_kind
+from keystead.core.vaults.usage import KeyKind, KeyOperation, KeyType, key_kind
 from keystead.frontends.vault_http import shapes as s
 from keystead.frontends.vault_http.shapes import SECOND, MemberInvalidError, milliseconds, octets, policy_text
 from keystead.vault import backup as backups
@@ -68,7 +68,7 @@ def import_(asked: Asked, body: s.ImportIn) -> s.KeyOut:
     wanted = _wanted(body.attributes, given.key_ops, body.tags, body.release_policy)
 
     def bring() -> tuple[jwk.PrivateKey, KeyKind]:
-        _no_symmetric(given.kty)
+        _known_type(given.kty)
         if given.key_hsm is not None or given.k is not None:
             raise InvalidRequest("import_invalid", "transfer blobs and symmetric keys are not imported here", "import an RSA or EC key")
         members = {name: getattr(given, name) or "" for name in (*jwk.PUBLIC_MEMBERS, *jwk.PRIVATE_MEMBERS)}
@@ -173,7 +173,9 @@ def _page(asked: Asked, kind: str, valid: Callable[[str], object]) -> tuple[int,
     """
     text = asked.query.get("maxresults", str(MOST_RESULTS))
     if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MOST_RESULTS):
-        raise MemberInvalidError(InvalidRequest("page_size_invalid", f"maxresults is not 1 to {MOST_RESULTS}", f"ask for 1 to {MOST_RESULTS}"))
+        raise MemberInvalidError(
+            InvalidRequest("page_size_invalid", f"maxresults is not 1 to {MOST_RESULTS}", f"ask for 1 to {MOST_RESULTS}")
+        )
     token = asked.query.get("$skiptoken")
     if token is None:
         return int(text), ""
@@ -300,7 +302,7 @@ def _kind(body: s.CreateIn) -> KeyKind:
     Raises:
         InvalidRequest: `key_type_invalid`, `key_size_invalid`, `public_exponent_invalid`.
     """
-    _no_symmetric(body.kty)
+    _known_type(body.kty)
     if body.public_exponent not in {None, jwk.PUBLIC_EXPONENT}:
         raise InvalidRequest(
             "public_exponent_invalid", f"{body.public_exponent} is not a public exponent of a vault's keys", f"use {jwk.PUBLIC_EXPONENT}"
@@ -311,9 +313,10 @@ def _kind(body: s.CreateIn) -> KeyKind:
     return key_kind(body.kty, size, body.crv)
 
 
-def _no_symmetric(kty: str) -> None:
-    if kty.lower() in {"oct", "oct-hsm"}:
-        raise InvalidRequest("key_type_invalid", "a vault holds no symmetric keys: type oct is for managed HSMs", "use RSA or EC")
+def _known_type(kty: str) -> None:
+    if kty.upper() not in list(KeyType):
+        # Symmetric ones (oct, oct-HSM) too: those are for managed HSMs.
+        raise InvalidRequest("key_type_invalid", f"Invalid kty value: {kty[:32]}", f"use one of {', '.join(KeyType)}")
 
 
 def _wanted(
