@@ -61,6 +61,7 @@ class Place:
     region: str
     url: str
     active: bool
+    rbac: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,10 @@ class AddressBook:
             active: ids of those that are not deleted.
             authority_port: where clients sign in; 0 with a domain.
         """
-        places = {key: Place(one.id, one.name, one.tenant_id, one.region, self._url(key), one.id in active) for key, one in vaults.items()}
+        places = {
+            key: Place(one.id, one.name, one.tenant_id, one.region, self._url(key), one.id in active, one.rbac)
+            for key, one in vaults.items()
+        }
         self._page = _Page(places, authority_port)
 
     def _url(self, key: int | str) -> str:
@@ -138,7 +142,7 @@ class AddressBook:
             raise NotFound("vault_not_found", "there is no vault at this address", "see keystead vault list")
         base = self._as_written(scope, place.url)
         resource = place.url if self._domain is None else self._resource(scope)
-        return Served(place.name, base, f"{self._authority_beside(scope)}/{place.tenant_id}", resource, place.region)
+        return Served(place.name, base, f"{self._authority_beside(scope)}/{place.tenant_id}", resource, place.region, place.rbac)
 
     def resource(self, tenant_id: str, resource: str) -> str | None:
         """The vault of a tenant that a resource stands for; empty where it stands for all; None where it stands for none."""

@@ -413,6 +413,7 @@ def _asked_for(served: Served, identity: Identity, row: Row, named: Mapping[str,
         served.region,
         f"appid={who};oid={who};iss={served.authority_url}/v2.0",
         identity.client_ip,
+        served.rbac,
     )
 
 

@@ -53,6 +53,7 @@ class Call:
         region: of the vault.
         caller: who calls, by ids.
         address: from where.
+        rbac: the vault gives permissions by role.
     """
 
     operation: str
@@ -63,6 +64,7 @@ class Call:
     region: str
     caller: str
     address: str
+    rbac: bool = False
 
 
 BAD = Told(400, "BadParameter")
@@ -72,6 +74,15 @@ ACCESS_DENIED = Told(
     "AccessDenied",
     text="The user, group or application '{caller}' does not have keys {permission} permission on key vault '{vault};location={region}'.",
 )
+NO_ROLE = Told(
+    403,
+    "Forbidden",
+    "ForbiddenByRbac",
+    text="Caller is not authorized to perform action on resource.\r\n"
+    "If role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\n"
+    "Caller: {caller}\r\nAction: keys {permission}\r\nVault: {vault};location={region}",
+)
+"""In place of ACCESS_DENIED, in vaults that give permissions by role."""
 FIREWALL = Told(
     403,
     "Forbidden",
@@ -184,6 +195,8 @@ def told(error: KeysteadError) -> Told:
 def error_body(error: KeysteadError, call: Call | None = None) -> bytes:
     """The document of an error. `mend` speaks of the command line, so it is left to those who have one."""
     as_told = told(error)
+    if as_told is ACCESS_DENIED and call is not None and call.rbac:
+        as_told = NO_ROLE
     return document(as_told, _text(as_told, call) or as_told.prefix + error.detail)
 
 

@@ -23,6 +23,7 @@ class Served:
         authority_url: where its callers sign in, with the tenant's id as its last part.
         resource: what a token must be for, and what the challenge names.
         region: of the vault, for a header; empty where it is not known.
+        rbac: permissions are given by role in it (R-044), and that is how a missing one is told.
     """
 
     vault: str
@@ -30,6 +31,7 @@ class Served:
     authority_url: str
     resource: str
     region: str = ""
+    rbac: bool = False
 
     @property
     def tenant_id(self) -> str:
