@@ -17,6 +17,7 @@ import datetime as dt
 import fcntl
 import logging
 import os
+import resource
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,8 @@ def run_vaults(path: Path, wanted: Wanted, announced: Callable[[Announced], None
     Raises:
         KeysteadError: the home, an address or the certificate cannot be used.
     """
+    # Private keys are in this process's memory: should it ever die of a defect in C, no image of that is left on the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _file, written = describe_home(path)
     start_log(written.configuration.log)
     domain = _domain(wanted)
@@ -284,16 +287,26 @@ class _Listeners:
                 log.exception("looking for vaults met a defect")
 
     def _look(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        """One look: new vaults get an address, and that of a vault that is gone for good is given up."""
+        """One look: new vaults get an address, and that of a vault that is gone for good is given up.
+
+        A vault that gets none, because somebody else has its fixed port, is looked at again, and keeps no other from theirs.
+        """
         vaults = self._vaults()
-        changed = frozenset((one.id, str(one.deleted)) for one in vaults)
-        if changed == self._seen:
-            return
+        same = frozenset((one.id, str(one.deleted)) for one in vaults) == self._seen
+        opened = False
         for found in vaults:
-            bound = self._listen(found)
+            try:
+                bound = self._listen(found)
+            except KeysteadError as error:
+                if not same:
+                    log.warning("the vault %s is not served: %s", found.name, error.detail)
+                continue
             if bound is not None:
                 listening = asyncio.run_coroutine_threadsafe(server.listen(bound), loop)
                 self._open[found.id] = listening.result(LISTEN_TIMEOUT)
+                opened = True
+        if same and not opened:
+            return
         for gone in self._ports.keys() - {one.id for one in vaults}:
             self._ports.pop(gone)
             if (listener := self._open.pop(gone, None)) is not None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 UNIX = "unix:"
 BACKLOG = 1_024
+MOST_FILES = 65_536
 KEEP_ALIVE = 75
 """Seconds an idle connection is kept for the next request."""
 
@@ -152,11 +154,25 @@ def run_server(
         loop.call_soon(_when_started, server, loop, on_start)
         await server.serve(list(sockets))
 
+    _take_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(run())
         finally:
             server.app.close()
+
+
+def _take_files() -> None:
+    """As many open files as the system lets this process have, within reason.
+
+    Connections count against `max_connections` when their handshake is done. Until then, or until the time of a handshake is up, each costs a
+    file: with the 1,024 that shells give, a thousand that never say a word would keep everybody else out.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # a system that gives no more: then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _when_started(server: Server, loop: asyncio.AbstractEventLoop, on_start: Callable[[], None]) -> None:
