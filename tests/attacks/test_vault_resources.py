@@ -23,8 +23,11 @@ from vault_http.face import VAULT, Face, faced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
+    from keystead.adapters.sql.vault_store import SqlVaultStore
     from keystead.core.vaults.usage import KeyKind
+    from keystead.ports.vault_store import VaultWriter
     from keystead.vault.material import PrivateKey
 
 pytestmark = pytest.mark.xdist_group("vault-attacks-resources")
@@ -119,3 +122,30 @@ def test_a_large_body_is_not_read_from_whoever_may_not_restore(face: Face, whose
     added = face.world.log()[before:]
     signature = "token_tenant_wrong" if whose == "stranger" else "vault_access_denied"
     assert [(one.operation_name, one.result_signature) for one in added] == [("KeyRestore", signature)]
+
+
+def test_callers_who_are_refused_do_not_hold_the_database(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody who writes waits for one lock. A caller without any permission takes it for the record alone, with others' records."""
+    nobody = face.token(face.client_of("refused-often", frozenset()))
+    store = type(face.world.store)
+    begin, taken = store.writing, []
+
+    def counted(self: SqlVaultStore) -> AbstractContextManager[VaultWriter]:
+        taken.append(1)
+        return begin(self)
+
+    before = len(face.world.log())
+    monkeypatch.setattr(store, "writing", counted)
+    calls = [
+        ("GET", "/keys"),
+        ("GET", "/keys/there"),
+        ("DELETE", "/keys/there"),
+        ("POST", "/keys/x/create"),
+        ("POST", "/keys/there/backup"),
+    ] * 10
+    with ThreadPoolExecutor(8) as callers:
+        answers = [callers.submit(face.ask, method, path, {"kty": "RSA"}, token=nobody) for method, path in calls]
+        assert {one.result().status for one in answers} == {403}
+    changes = sum(method == "DELETE" for method, _path in calls)  # looked at inside their transaction, which is then rolled back
+    assert len(taken) <= len(calls) + changes
+    assert len(face.world.log()) == before + len(calls)

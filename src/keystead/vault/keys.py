@@ -24,7 +24,7 @@ from keystead.ports.vault_store import Key, KeyVersion
 from keystead.vault.guard import admitted
 from keystead.vault.lookup import find_deleted_key, find_key, find_vault, key_state, need, need_purgeable, need_working_subscription
 from keystead.vault.material import generate, load_import, private_bytes, public_bytes
-from keystead.vault.record import Act, prepared_and_recorded, recorded
+from keystead.vault.record import Act, journaled, prepared_and_recorded, recorded
 from keystead.vault.retention import remove_key
 from keystead.vault.services import identity_of
 from keystead.vault.vaults import page_limit
@@ -580,29 +580,35 @@ def _update(
 def _look(
     vault: VaultServices, identity: Identity, act: Act, permission: Permission, find: Callable[[VaultReader, Vault, int], KeyVersion]
 ) -> KeyShown:
+    """Nothing is changed, so nobody who writes waits: also not for callers who are refused again and again."""
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> KeyShown:
-        found = find_vault(tx, identity, act.vault, now)
-        need(tx, identity, found, permission)
-        admitted(vault, identity, found, LOOK)
-        return _shown(vault, found, find(tx, found, now), now)
+    def call() -> tuple[KeyShown, str]:
+        with vault.store.reading() as tx:
+            found = find_vault(tx, identity, act.vault, now)
+            need(tx, identity, found, permission)
+            admitted(vault, identity, found, LOOK)
+            shown = _shown(vault, found, find(tx, found, now), now)
+        return shown, shown.id
 
-    return recorded(vault, identity, act, change)
+    return journaled(vault, identity, act, call)
 
 
 def _list(
     vault: VaultServices, identity: Identity, act: Act, find: Callable[[VaultReader, Vault, int], list[KeyVersion]]
 ) -> list[KeyShown]:
+    """Likewise."""
     now = vault.clock.now()
 
-    def change(tx: VaultWriter) -> list[KeyShown]:
-        found = find_vault(tx, identity, act.vault, now)
-        need(tx, identity, found, Permission.LIST)
-        admitted(vault, identity, found, LOOK)
-        return [_shown(vault, found, version, now) for version in find(tx, found, now)]
+    def call() -> tuple[list[KeyShown], str]:
+        with vault.store.reading() as tx:
+            found = find_vault(tx, identity, act.vault, now)
+            need(tx, identity, found, Permission.LIST)
+            admitted(vault, identity, found, LOOK)
+            versions = find(tx, found, now)
+        return [_shown(vault, found, version, now) for version in versions], ""
 
-    return recorded(vault, identity, act, change)
+    return journaled(vault, identity, act, call)
 
 
 def _shown(vault: VaultServices, found: Vault, version: KeyVersion, now: int) -> KeyShown:

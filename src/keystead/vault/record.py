@@ -1,8 +1,8 @@
 """Every call of the vault, allowed or refused, leaves one durable log record (R-067, R-068).
 
 The record is written in the same transaction as the change it tells of; if it cannot be written, the change does not happen and no
-answer is given. A refused call's transaction is rolled back, and its record is written in one of its own: a crash between the two loses
-the record of a call that had no effect and got no answer.
+answer is given. A refused call's transaction is rolled back, and its record is written with those of others (`journal.py`), as are those of
+calls that change nothing: a crash before that loses the record of a call that had no effect and got no answer.
 """
 
 from __future__ import annotations
@@ -99,8 +99,7 @@ def prepared_and_recorded(
             result = change(tx, prepared)
             tx.add_log(_record(services, identity, act, started, object_id=_object_id(result)))
     except KeysteadError as error:
-        with services.store.writing() as tx:
-            tx.add_log(_record(services, identity, act, started, error=error, owner=_owner(tx, identity, act)))
+        refused(services, identity, act, error, started)
         raise
     except Exception:
         refused(services, identity, act, _defect(), started)

@@ -43,14 +43,14 @@ from keystead.core.vaults.tokens import (
 from keystead.core.vaults.usage import key_kind
 from keystead.ports.vault_store import TokenKey
 from keystead.vault.material import generate, load, private_bytes, public_bytes
-from keystead.vault.record import Act, recorded
+from keystead.vault.record import Act, journaled
 from keystead.vault.services import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keystead.core.vaults.tokens import ClientClaims
-    from keystead.ports.vault_store import ClientSecret, VaultClient, VaultReader, VaultWriter
+    from keystead.ports.vault_store import ClientSecret, VaultClient, VaultReader
     from keystead.vault.services import VaultServices
 
 VERIFIES_AFTER = LIMITS["vault_client_token_lifetime"][1] + LIMITS["clock_leeway"][1]
@@ -105,11 +105,12 @@ def authenticate(services: VaultServices, identity: Identity, secret: str, vault
             "client_throttled", "too many sign-ins failed from this address, or of this client", "wait, then try again", retry_after=left
         )
 
-    def change(_tx: VaultWriter) -> None:
+    def call() -> tuple[None, str]:
         _check(secrets, shown, now)
+        return None, ""
 
     try:
-        recorded(services, identity, Act(AUTHENTICATION, vault, note="access token"), change)
+        journaled(services, identity, Act(AUTHENTICATION, vault, note="access token"), call)
     except Unauthenticated:
         state.good.drop(mark)
         state.attempts.failed(names, now, pace)

@@ -328,8 +328,10 @@ def _int(text: str) -> int:
 
 
 def _origin(address: str) -> str:
-    """An authority in one spelling: services write it with a slash at its end or without."""
-    return address.rstrip("/").lower()
+    """An authority in one spelling: services write it with a slash at its end or without. A host has no case; a path may name another tenant."""
+    scheme, mark, rest = address.rstrip("/").partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme.lower()}{mark}{host.lower()}{slash}{path}"
 
 
 def _invalid(why: str) -> InvalidRequest:
@@ -391,7 +393,9 @@ def _compared(condition: Claim, found: object) -> bool:
     if condition.operator == "exists":
         return condition.value is True
     if condition.operator in _ORDERS:
-        return isinstance(found, int | float) and _is_number(found) and _ORDERS[condition.operator](found, float(condition.value))
+        # Numbers as they are: as floats, two neighbours beyond 2^53 would be one.
+        found_number, wanted = _number_or_none(found), _number_or_none(condition.value)
+        return found_number is not None and wanted is not None and _ORDERS[condition.operator](found_number, wanted)
     return _comparable(found, condition.value) and (found == condition.value) is (condition.operator == "equals")
 
 
@@ -405,7 +409,11 @@ def _comparable(found: object, value: Value) -> bool:
 
 
 def _is_number(found: object) -> bool:
-    return isinstance(found, int | float) and not isinstance(found, bool)
+    return _number_or_none(found) is not None
+
+
+def _number_or_none(found: object) -> int | float | None:
+    return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 # -- wrapping -------------------------------------------------------------------------------------------------------------------------
