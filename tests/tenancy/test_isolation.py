@@ -82,7 +82,10 @@ def test_ids_of_another_tenant_are_not_found(pair: Pair) -> None:
         ("subscription.protect", v.SubscriptionNamed(name="fabrikam-s1")),
         ("subscription.cancel", v.SubscriptionNamed(name="fabrikam-s1")),
         ("vault.create", v.VaultCreate(name="newvault", subscription="fabrikam-s1", region="westeurope")),
-        *((f"vault.{verb}", v.VaultNamed(vault="fabrikamv1")) for verb in ("show", "delete", "recover", "purge", "access.list", "protect", "network.show")),
+        *(
+            (f"vault.{verb}", v.VaultNamed(vault="fabrikamv1"))
+            for verb in ("show", "delete", "recover", "purge", "access.list", "protect", "network.show")
+        ),
         ("vault.fail-over", v.FailOver(vault="fabrikamv1", read_only=True)),
         *((f"vault.network.{verb}", v.NetworkRange(vault="fabrikamv1", range="203.0.113.0/24")) for verb in ("allow", "remove")),
         ("vault.network.default", v.NetworkDefault(vault="fabrikamv1", action="Deny")),

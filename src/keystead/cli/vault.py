@@ -239,4 +239,6 @@ def list_access(context: typer.Context, vault: Vault) -> None:
 
 def _one_principal(upn: str | None, principal: str | None) -> None:
     if (upn is None) == (principal is None):
-        refuse_usage("exactly one of --upn and --principal is needed", "name a person with --upn, or an application or client with --principal")
+        refuse_usage(
+            "exactly one of --upn and --principal is needed", "name a person with --upn, or an application or client with --principal"
+        )
