@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from keystead.core.vaults.access import Permission
 from keystead.core.vaults.backup import MAX_BLOB
@@ -18,12 +19,14 @@ from keystead.frontends.vault_http.routes import LARGE, SMALL
 from keystead.vault.keys import seal_private
 from keystead.vault.loaded import open_private
 from keystead.vault.material import generate
+from support.tokens import number
 from vault.world import OTHER_TENANT, TENANT
 from vault_http.face import VAULT, Face, faced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from keystead.adapters.sql.vault_store import SqlVaultStore
     from keystead.core.vaults.usage import KeyKind
@@ -149,3 +152,40 @@ def test_callers_who_are_refused_do_not_hold_the_database(face: Face, monkeypatc
     changes = sum(method == "DELETE" for method, _path in calls)  # looked at inside their transaction, which is then rolled back
     assert len(taken) <= len(calls) + changes
     assert len(face.world.log()) == before + len(calls)
+
+
+def brought(bits: int) -> dict[str, str]:
+    """A JSON Web Key of RSA."""
+    numbers = rsa.generate_private_key(65_537, bits).private_numbers()
+    public = numbers.public_numbers
+    members = {
+        "n": public.n,
+        "e": public.e,
+        "d": numbers.d,
+        "p": numbers.p,
+        "q": numbers.q,
+        "dp": numbers.dmp1,
+        "dq": numbers.dmq1,
+        "qi": numbers.iqmp,
+    }
+    return {"kty": "RSA", **{name: number(value) for name, value in members.items()}}
+
+
+def test_R_066_keys_that_are_none_count_before_anybody_looks_at_them(tmp_path: Path) -> None:
+    """Testing primes stops the whole process; whoever sends what only looks like a key must not do that for nothing."""
+    key = brought(2_048)
+    with faced(tmp_path, rate_percent=100) as face:
+        replies = [face.ask("PUT", "/keys/none", {"key": {**key, "qi": key["dp"]}}) for _ in range(12)]
+        assert [reply.status for reply in replies] == [400] * 10 + [429] * 2
+        assert face.ask("PUT", "/keys/none", {"key": key, "Hsm": True}).status == 200
+
+
+def test_R_066_keys_from_outside_take_a_part_of_the_time_of_all_whosoever_they_are(tmp_path: Path) -> None:
+    """Vaults have budgets of their own, and anybody may make more vaults: what stops the process is counted over all of them."""
+    key = brought(4_096)
+    with faced(tmp_path, rate_percent=100) as face:
+        replies = [face.ask("PUT", "/keys/large", {"key": key}) for _ in range(8)]
+        assert [reply.status for reply in replies] == [200] * 6 + [429] * 2
+        assert int(replies[-1].headers["retry-after"]) >= 1
+        face.world.clock.sleep(11_000)
+        assert face.ask("PUT", "/keys/large", {"key": key}).status == 200

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from keystead.core.errors import PreconditionFailed, Throttled
 from keystead.core.vaults import network
-from keystead.core.vaults.limits import PER_WINDOW, SUBSCRIPTION_SHARE, WINDOW_SECONDS, Spent, spend
+from keystead.core.vaults.limits import IMPORTS_PER_WINDOW, PER_WINDOW, SUBSCRIPTION_SHARE, WINDOW_SECONDS, Spent, spend
 
 if TYPE_CHECKING:
     from keystead.core.vaults.limits import Budget, CallKind
@@ -31,6 +31,7 @@ class RateLimits:
     def __init__(self, percent: int) -> None:
         self._percent = percent
         self._spent: dict[tuple[str, Budget], Spent] = {}
+        self._imports = Spent()
         self._kept = _KEPT
         self._lock = Lock()
 
@@ -52,6 +53,14 @@ class RateLimits:
             subscription, wait = spend(self._spent.get(ours, Spent()), kind.weight, limit * SUBSCRIPTION_SHARE, now)
             if not wait:
                 self._spent[mine], self._spent[ours] = vault, subscription
+        return wait
+
+    def take_import(self, weight: int, now: int) -> int:
+        """Count a key from outside that is going to be tested, whosoever it is; in how many milliseconds it is worth trying again, or 0."""
+        if not self._percent:
+            return 0
+        with self._lock:
+            self._imports, wait = spend(self._imports, weight, IMPORTS_PER_WINDOW * self._percent // 100, now)
         return wait
 
     def _drop_whole(self, now: int) -> None:
@@ -77,6 +86,23 @@ def admitted(services: VaultServices, identity: Identity, found: Vault, kind: Ca
         raise Throttled(
             "vault_throttled",
             f"the vault {found.name} is called more often than its limit for {kind.budget} operations allows",
+            f"try again in {-(-wait // 1_000)} seconds, and wait twice as long after each refusal",
+            retry_after=wait,
+        )
+
+
+def admitted_import(services: VaultServices, identity: Identity, found: Vault, kind: CallKind, weight: int) -> None:
+    """The same for a key from outside, before anybody looks at it: also what turns out to be no key takes the time of everybody.
+
+    Raises:
+        KeysteadError: as `admitted`; `vault_throttled` too where the process tests as many keys as it may.
+    """
+    admitted(services, identity, found, kind)
+    wait = services.limits.take_import(weight, services.clock.now()) if identity.request_uri and weight else 0
+    if wait:
+        raise Throttled(
+            "vault_throttled",
+            "more keys are brought to this server than it tests at a time",
             f"try again in {-(-wait // 1_000)} seconds, and wait twice as long after each refusal",
             retry_after=wait,
         )

@@ -14,14 +14,14 @@ from keystead.api.types.vaults import Purged
 from keystead.core.errors import Conflict, InvalidRequest, PreconditionFailed
 from keystead.core.ids import new_id
 from keystead.core.vaults.access import Permission
-from keystead.core.vaults.limits import CHANGE, LOOK, making
+from keystead.core.vaults.limits import CHANGE, LOOK, bringing, making
 from keystead.core.vaults.recovery import Existence, existence
 from keystead.core.vaults.release import check_change, check_new
 from keystead.core.vaults.rotation import expiry_of_new, read
 from keystead.core.vaults.seal import private_key_context
 from keystead.core.vaults.usage import KeyKind, KeyOperation, key_kind, key_name, key_operations, key_tags
 from keystead.ports.vault_store import Key, KeyVersion
-from keystead.vault.guard import admitted
+from keystead.vault.guard import admitted, admitted_import
 from keystead.vault.lookup import find_deleted_key, find_key, find_vault, key_state, need, need_purgeable, need_working_subscription
 from keystead.vault.material import generate, load_import, private_bytes, public_bytes
 from keystead.vault.record import Act, journaled, prepared_and_recorded, recorded
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from keystead.api.types.vaults import KeyCreate, KeyImport, KeyList, KeyNamed, KeyUpdate, KeyVersionNamed, KeyView, VaultNamed
+    from keystead.core.vaults.limits import CallKind
     from keystead.ports.vault_store import Vault, VaultReader, VaultWriter
     from keystead.vault.material import PrivateKey
     from keystead.vault.services import Caller, Identity, VaultServices
@@ -126,7 +127,7 @@ def created(
         key_name(name)
         kind = choose()
         attributes = _attributes(wanted, kind)
-        _admit_new(vault, identity, vault_name, Permission.CREATE, kind)
+        _admit_new(vault, identity, vault_name, kind)
         return _Fresh(kind, attributes, generate(kind))
 
     return _added(vault, identity, Act("KeyCreate", vault_name, name), Permission.CREATE, prepare)
@@ -143,25 +144,39 @@ def import_(vault: VaultServices, caller: Caller, request: KeyImport) -> KeyView
         Conflict: a deleted key holds the name (R-049).
     """
     return imported(
-        vault, identity_of(caller), request.vault, request.name, lambda: load_import(request.pem, hsm=request.hsm), _wanted(request)
+        vault,
+        identity_of(caller),
+        request.vault,
+        request.name,
+        lambda: load_import(request.pem, hsm=request.hsm),
+        _wanted(request),
+        bringing("", hsm=request.hsm, bits=0),
     ).view
 
 
 def imported(
-    vault: VaultServices, identity: Identity, vault_name: str, name: str, bring: Callable[[], tuple[PrivateKey, KeyKind]], wanted: Wanted
+    vault: VaultServices,
+    identity: Identity,
+    vault_name: str,
+    name: str,
+    bring: Callable[[], tuple[PrivateKey, KeyKind]],
+    wanted: Wanted,
+    cost: tuple[CallKind, int],
 ) -> KeyShown:
-    """The same for any identity; `bring` gives the key and its kind, or raises `InvalidRequest`.
+    """The same for any identity; `bring` gives the key and its kind, or raises `InvalidRequest`; `cost` is what `limits.bringing` says.
 
-    Who may not import is refused before the key is looked at: its primes are tested, which takes time.
+    Who may not import, or does so too often, is refused before the key is looked at: its primes are tested, and a third of a second of
+    RSA-4096 is one in which nobody else is answered.
     """
 
     def prepare() -> _Fresh:
         key_name(name)
         with vault.store.reading() as tx:
-            need(tx, identity, find_vault(tx, identity, vault_name, vault.clock.now()), Permission.IMPORT)
+            found = find_vault(tx, identity, vault_name, vault.clock.now())
+            need(tx, identity, found, Permission.IMPORT)
+        admitted_import(vault, identity, found, *cost)
         private, kind = bring()
         attributes = _attributes(wanted, kind)
-        _admit_new(vault, identity, vault_name, Permission.IMPORT, kind)
         return _Fresh(kind, attributes, private)
 
     return _added(vault, identity, Act("KeyImport", vault_name, name), Permission.IMPORT, prepare)
@@ -615,10 +630,10 @@ def _shown(vault: VaultServices, found: Vault, version: KeyVersion, now: int) ->
     return KeyShown(found, version, now, vault.settings.uri_suffix)
 
 
-def _admit_new(vault: VaultServices, identity: Identity, vault_name: str, permission: Permission, kind: KeyKind) -> None:
-    """A first look at whether the caller may add a key of that kind, before one is made."""
+def _admit_new(vault: VaultServices, identity: Identity, vault_name: str, kind: KeyKind) -> None:
+    """A first look at whether the caller may create a key of that kind, before one is made."""
     with vault.store.reading() as tx:
-        found = _need_room(tx, identity, vault_name, permission=permission, kind=kind, now=vault.clock.now())
+        found = _need_room(tx, identity, vault_name, permission=Permission.CREATE, kind=kind, now=vault.clock.now())
     admitted(vault, identity, found, making(kind))
 
 

@@ -38,6 +38,10 @@ class Budget(StrEnum):
 PER_WINDOW = {Budget.HSM_CREATE: 5, Budget.HSM_OTHER: 1_000, Budget.SOFTWARE_CREATE: 10, Budget.SOFTWARE_OTHER: 2_000}
 """Of one vault, in calls of weight 1 within ten seconds."""
 
+IMPORTS_PER_WINDOW = 50
+"""RSA keys brought from outside that one process tests within ten seconds, over all vaults, by weight. Testing the primes of RSA-2048 takes
+some 40 ms, in which Python runs nothing else: a fifth of the time at most, whoever brings how many keys."""
+
 _WEIGHTS = {3_072: 4, 4_096: 8}
 """By bits of an RSA key: 1,000 / 250 and 1,000 / 125, the same for software keys. RSA-2048 and every curve weigh 1."""
 
@@ -67,6 +71,22 @@ CHANGE = CallKind(changes=True)
 def making(kind: KeyKind) -> CallKind:
     """Create, import or rotate a key."""
     return CallKind(Budget.HSM_CREATE if kind.kty.is_hsm else Budget.SOFTWARE_CREATE, changes=True)
+
+
+def bringing(kty: str, *, hsm: bool, bits: int) -> tuple[CallKind, int]:
+    """Import a key that nobody has looked at yet, so as its sender describes it.
+
+    Args:
+        kty: its type, as it is called.
+        hsm: a hardware type is asked for.
+        bits: of the modulus, at least as many as it has; 0 for a key on a curve.
+
+    Returns:
+        What it costs the vault, and what it takes of `IMPORTS_PER_WINDOW`.
+    """
+    hardware = hsm or kty.upper().endswith("-HSM")
+    weight = max((weight for size, weight in _WEIGHTS.items() if bits >= size), default=1) if bits else 0
+    return CallKind(Budget.HSM_CREATE if hardware else Budget.SOFTWARE_CREATE, changes=True), weight
 
 
 def using(kty: KeyType, size: int) -> CallKind:

@@ -12,6 +12,7 @@ from keystead.api.types.vaults import KeyNamed, RotationAction, RotationPolicySe
 from keystead.core.errors import InvalidRequest
 from keystead.core.ids import KEY_NAME, KEY_VERSION
 from keystead.core.vaults import jwk
+from keystead.core.vaults.limits import bringing
 from keystead.core.vaults.recovery import scheduled_purge
 from keystead.core.vaults.release import read_policy
 from keystead.core.vaults.rotation import DEFAULT_ACTIONS
@@ -74,7 +75,8 @@ def import_(asked: Asked, body: s.ImportIn) -> s.KeyOut:
         members = {name: getattr(given, name) or "" for name in (*jwk.PUBLIC_MEMBERS, *jwk.PRIVATE_MEMBERS)}
         return jwk.private_key(given.kty, members, hsm=bool(body.hsm))
 
-    return key_out(asked, keys.imported(asked.services, asked.identity, asked.served.vault, asked.name, bring, wanted))
+    cost = bringing(given.kty, hsm=bool(body.hsm), bits=6 * len(given.n or ""))
+    return key_out(asked, keys.imported(asked.services, asked.identity, asked.served.vault, asked.name, bring, wanted, cost))
 
 
 def get(asked: Asked, _body: None) -> s.KeyOut:
