@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keystead.api.types import vault_clients as c
-from keystead.core.errors import Unauthenticated
+from keystead.core.errors import KeysteadError, Unauthenticated
 from keystead.core.secret import SecretKey
 from keystead.core.vaults.access import client
 from keystead.ports.clock import MINUTE
@@ -216,3 +216,26 @@ def test_published_keys_have_no_private_member(scene: Scene) -> None:
     published = tokens.key_set(scene.world.vault)
     assert [set(one) for one in published] == [{"kty", "use", "alg", "kid", "n", "e"}]
     assert published[0]["n"] == public_jwk(scene.key)["n"]
+
+
+def test_whoever_knows_a_clients_id_does_not_lock_it_out(scene: Scene) -> None:
+    """Not from the client's own address either, as behind one translator of addresses, nor right after the process started."""
+    world = scene.world
+    beside = open_vault(world.store, SecretKey(SEAL), world.clock, os.urandom)
+
+    def sign_in(secret: str, address: str) -> str:
+        who = Identity(client(scene.mine.id), TENANT, address, request_uri="https://127.0.0.1:1/oauth2/v2.0/token")
+        try:
+            return tokens.authenticate(beside, who, secret).id
+        except KeysteadError as error:
+            return error.code
+
+    try:
+        told = [sign_in("ksc_guess", address) for _ in range(50) for address in ("192.0.2.9", "198.51.100.1")]
+        assert set(told) == {"client_secret_wrong", "client_throttled"}
+        assert told[-1] == "client_throttled"
+        assert [sign_in(scene.mine.client_secret, address) for address in ("192.0.2.9", "198.51.100.1")] == [scene.mine.id] * 2
+        assert sign_in(scene.theirs.client_secret, "192.0.2.9") == "client_throttled"
+        assert sign_in("", "192.0.2.9") == "client_throttled"
+    finally:
+        beside.journal.close()

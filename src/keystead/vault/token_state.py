@@ -22,7 +22,7 @@ MOST_NAMES = 20_000
 
 
 class Latest(Generic[T]):
-    """The latest few things by the SHA-256 of a token or secret; for threads."""
+    """The latest few things by the SHA-256 of a token; for threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -82,12 +82,10 @@ class TokenState:
 
     Attributes:
         known: what tokens say whose signatures were checked, by their digests.
-        good: digests of secrets that were good here lately: their clients are not made to wait for the failures of others.
         attempts: who failed how often.
         signer: the key that signs now, with its id.
     """
 
     known: Latest[ClientClaims] = field(default_factory=lambda: Latest(MOST_TOKENS))
-    good: Latest[bool] = field(default_factory=lambda: Latest(MOST_TOKENS))
     attempts: Attempts = field(default_factory=Attempts)
     signer: tuple[str, RSAPrivateKey] | None = field(default=None, repr=False)
