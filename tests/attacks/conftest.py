@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keystead.api.types.vault_clients import ClientCreate, ClientSecretShown
 from keystead.core.access.tokens import TokenKind
 from keystead.services import tenants
 from keystead.services.tokens import issue
@@ -26,13 +27,15 @@ LARGE = message(9, subject="Large", size=5 * 1024 * 1024)
 
 @dataclass
 class Scene:
-    """`contoso` with the mailboxes alice (with a large item) and bob under the policy Mail, carol under provider keys; `fabrikam` with dave."""
+    """`contoso` with the mailboxes alice (with a large item) and bob under the policy Mail, carol under provider keys; `fabrikam` with dave
+    and a client of its vaults."""
 
     world: World
     contoso: TenantWorld
     fabrikam: TenantWorld
     mail: p.PolicyView
     other: p.PolicyView
+    client: ClientSecretShown
 
     def box(self, upn: str) -> MailboxWorld:
         tenant = self.contoso if upn.endswith("@contoso.example") else self.fabrikam
@@ -89,12 +92,13 @@ def _made(path: Path) -> Scene:
     fabrikam.assign(other, dave)
     with world.services.db.write() as tx:
         issue(world.services, tx, TokenKind.SIGN_IN, dave.upn, fabrikam.id)
-    return Scene(world, contoso, fabrikam, mail, other)
+    client: ClientSecretShown = fabrikam.admin.call("vault.client.create", ClientCreate(name="backup-job"))
+    return Scene(world, contoso, fabrikam, mail, other, client)
 
 
 @pytest.fixture
 def scene(made: Callable[[str], Scene], tmp_path: Path, database: str) -> Iterator[Scene]:
     first = made(database)
     world = World(tmp_path, like=first.world)
-    yield Scene(world, first.contoso.within(world), first.fabrikam.within(world), first.mail, first.other)
+    yield Scene(world, first.contoso.within(world), first.fabrikam.within(world), first.mail, first.other, first.client)
     world.close()

@@ -64,6 +64,11 @@ def filled(kind: type[Any], scene: Scene) -> Any:
         "id": str(scene.world.sql("SELECT id FROM tokens WHERE upn = ?", DAVE)[0][0]),
         "issuer": "https://login.example",
         "audience": "keystead",
+        "client": scene.client.id,
+        "secret": scene.client.secret_id,
+        "range": "203.0.113.0/24",
+        "action": "Deny",
+        "read_only": True,
     }
     needed = {field.name: known[field.name] for field in msgspec.structs.fields(kind) if field.required}
     named = {
