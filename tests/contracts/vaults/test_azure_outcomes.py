@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.keyvault.keys._shared import http_challenge_cache
 
 from keystead.adapters.vaults.azure import network_reason
 from keystead.ports.vaults import VaultFailure
@@ -41,6 +42,7 @@ MINUTE = 60_000
 
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[Double]:
+    http_challenge_cache.clear()  # the SDK's own, for the whole process: another test's server may have had this port
     with azure_double(tmp_path) as made:
         yield made
 
