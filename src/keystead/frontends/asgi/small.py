@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from keystead.core.errors import InvalidRequest, Unavailable
+from keystead.frontends.asgi.requests import check_headers, linger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     Header = tuple[bytes, bytes]
-
-LINGER_BYTES, LINGER_SECONDS = 4 * 1024 * 1024, 2.0
-"""What is still read, and thrown away, of a request that was answered before its end: else the answer could be lost with the connection."""
-
-_VERSIONS = frozenset({"1.0", "1.1"})
-_ONCE = frozenset({b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"host"})
-"""Headers that mean nothing, or two things, when they are there twice."""
 
 
 class SmallExchange:
@@ -51,18 +44,7 @@ class SmallExchange:
         Raises:
             InvalidRequest: `http_invalid`, `header_invalid`, `media_type_wrong`.
         """
-        if self.scope["http_version"] not in _VERSIONS:
-            raise InvalidRequest("http_invalid", "this is no valid HTTP/1.1 request", "")
-        if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
-            raise InvalidRequest("header_invalid", "Transfer-Encoding may only be chunked", "send it without any other encoding")
-        if self.scope["http_version"] == "1.1" and b"host" not in self.headers:
-            raise InvalidRequest("header_invalid", "the header Host is missing", "HTTP/1.1 needs it")
-        names = [name for name, _value in self.scope["headers"]]
-        for name in _ONCE:
-            if names.count(name) > 1:
-                raise InvalidRequest("header_invalid", f"the header {name.decode()} is there more than once", "send it once")
-        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise InvalidRequest("media_type_wrong", "compressed requests are not taken", "send it without Content-Encoding")
+        check_headers(self.scope["http_version"], self.scope["headers"], self.headers)
 
     @property
     def size(self) -> int:
@@ -120,21 +102,10 @@ class SmallExchange:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         if self.unread:
             await self.send({"type": "http.response.body", "body": body, "more_body": True})
-            await self._linger()
+            await linger(self.receive)
             await self.send({"type": "http.response.body", "body": b""})
         else:
             await self.send({"type": "http.response.body", "body": body})
-
-    async def _linger(self) -> None:
-        """Read on for a moment after an early answer: closing with bytes unread would make the system throw the answer away."""
-        left = LINGER_BYTES
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while left > 0:
-                    message = await self.receive()
-                    if message["type"] == "http.disconnect" or not message["more_body"]:
-                        return
-                    left -= len(message["body"])
 
 
 def _expire(future: asyncio.Future[Any]) -> None:

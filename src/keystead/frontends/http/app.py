@@ -28,6 +28,7 @@ from keystead.core.access.principal import NOBODY
 from keystead.core.configuration import ServerConfig
 from keystead.core.errors import InvalidRequest, KeysteadError, Unavailable
 from keystead.core.ids import new_id
+from keystead.frontends.asgi.requests import ONCE, check_headers, linger
 from keystead.frontends.asgi.threads import Threads
 from keystead.frontends.http.answers import (
     Answer,
@@ -63,8 +64,6 @@ LARGE_BODY = 64 * 1024
 """Bytes of a request body from which on its sender is asked who they are before the rest is read."""
 PIECE = 256 * 1024
 """How much of a download is given to the connection at a time."""
-LINGER_BYTES, LINGER_SECONDS = 4 * 1024 * 1024, 2.0
-"""What is still read, and thrown away, of a request that was answered before its end: else the answer could be lost with the connection."""
 RANDOM_BYTES = 1024
 """For request ids, taken from the system at a time."""
 LONG = 300.0
@@ -74,11 +73,7 @@ OF_A_PERSON, OF_A_TENANT = 4, 2
 READY_TIMEOUT = 2.0
 """Seconds a store is given to answer /readyz."""
 
-_VERSIONS = frozenset({"1.0", "1.1"})
-_ONCE = frozenset(
-    {b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"host", b"keystead-home-secret", b"keystead-as"}
-)
-"""Headers that mean nothing, or two things, when they are there twice."""
+_ONCE = ONCE | {b"keystead-home-secret", b"keystead-as"}
 
 
 class Connection(Protocol):
@@ -337,7 +332,7 @@ class _Exchange:
     # -- what is asked ---------------------------------------------------------------------------------------------------------------
 
     async def _answer(self) -> Answer:
-        self._check_headers()
+        check_headers(self.version, self.fields, self.headers, _ONCE)
         client_ip = self.app.proxies.caller(self.peer, self.headers.get(b"x-forwarded-for", b""))
         self.credentials = credentials(self.headers, client_ip)
         page = self.app.pages.get(self.path)
@@ -392,21 +387,6 @@ class _Exchange:
         if self.path == b"/readyz":
             return await self.app.ready()
         return document(Document(JSON, b'{"status":"ok"}'))
-
-    def _check_headers(self) -> None:
-        if self.version not in _VERSIONS:
-            raise InvalidRequest("http_invalid", "this is no valid HTTP/1.1 request", "")
-        if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
-            raise InvalidRequest("header_invalid", "Transfer-Encoding may only be chunked", "send it without any other encoding")
-        if self.version == "1.1" and b"host" not in self.headers:
-            raise InvalidRequest("header_invalid", "the header Host is missing", "HTTP/1.1 needs it")
-        if len(self.headers) != len(self.fields):
-            names = [name for name, _value in self.fields]
-            for name in _ONCE:
-                if names.count(name) > 1:
-                    raise InvalidRequest("header_invalid", f"the header {name.decode()} is there more than once", "send it once")
-        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise InvalidRequest("media_type_wrong", "compressed requests are not taken", "send it without Content-Encoding")
 
     def _body_size(self, route: Route) -> int:
         """Bytes the body has; -1 where that will show."""
@@ -552,7 +532,7 @@ class _Exchange:
             self.app.calls.submit(_close, answer.rest)
         if self.unread:
             await self.send({"type": "http.response.body", "body": answer.body, "more_body": True})
-            await self._linger()
+            await linger(self.receive)
             await self.send({"type": "http.response.body", "body": b""})
         else:
             await self.send({"type": "http.response.body", "body": answer.body})
@@ -590,17 +570,6 @@ class _Exchange:
             raise _ClientGoneError("the client does not take it") from None
         if self.connection.lost:
             raise _ClientGoneError("the client has gone")
-
-    async def _linger(self) -> None:
-        """Read on for a moment after an early answer: closing with bytes unread would make the system throw the answer away."""
-        left = LINGER_BYTES
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while left > 0:
-                    message = await self.receive()
-                    if message["type"] == "http.disconnect" or not message["more_body"]:
-                        return
-                    left -= len(message["body"])
 
 
 _ID_HEADER = REQUEST_ID.lower().encode()
