@@ -29,7 +29,7 @@ from keystead.core.access.tokens import (
 from keystead.core.errors import Throttled, Unauthenticated, Unavailable
 from keystead.ports.clock import DAY
 from keystead.services.auditing import record_counted, record_failures
-from keystead.services.sign_in_state import KnownOwn, KnownProvided
+from keystead.services.sign_in_state import KnownOwn, KnownProvided, pace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ def attempted(services: Services, client_ip: str, secret: str) -> Iterator[None]
     """
     state, digest = services.sign_in, digest_of(secret)
     good_lately = state.good.get(digest) is not None
-    left = 0 if good_lately else state.attempts.waiting(_counted(client_ip, secret), services.clock.now(), services.settings)
+    left = 0 if good_lately else state.attempts.waiting(_counted(client_ip, secret), services.clock.now(), pace_of(services.settings))
     if left:
         raise Throttled(
             "sign_in_throttled",
@@ -103,7 +103,7 @@ def attempted(services: Services, client_ip: str, secret: str) -> Iterator[None]
         yield
     except Unauthenticated:
         state.good.drop(digest)
-        state.attempts.failed(_counted(client_ip, secret), services.clock.now(), services.settings)
+        state.attempts.failed(_counted(client_ip, secret), services.clock.now(), pace_of(services.settings))
         raise
     if not good_lately:
         state.good.put(digest, value=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
-from keystead.core.access.throttle import Failures, Pace, more, wait
+from keystead.core.access.throttle import Pace
+from keystead.recent import Attempts, Recent
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from keystead.core.access.tokens import AccessClaims, ProvidedClaims, SignInProvider
     from keystead.core.settings import Settings
     from keystead.ports.issuers import IssuerKey
-
-T = TypeVar("T")
 
 MOST_ADDRESSES = 20_000
 MOST_TOKENS = 20_000
@@ -26,59 +25,8 @@ MANY = "many addresses"
 MINUTE = 60_000
 
 
-class Recent(Generic[T]):
-    """The latest few things by key; for threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = Lock()
-        self._kept: OrderedDict[bytes, T] = OrderedDict()
-
-    def get(self, key: bytes) -> T | None:
-        """What was put there; it counts as fresh again."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-            return found
-
-    def put(self, key: bytes, value: T) -> None:
-        """Keep it, and drop the oldest if there are too many."""
-        with self._lock:
-            self._kept[key] = value
-            self._kept.move_to_end(key)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-
-    def drop(self, key: bytes) -> None:
-        """Forget it."""
-        with self._lock:
-            self._kept.pop(key, None)
-
-
-class Attempts:
-    """Failures by address and by token, in memory: each process counts for itself."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._failures: OrderedDict[str, Failures] = OrderedDict()
-
-    def waiting(self, names: tuple[str, ...], now: int, settings: Settings) -> int:
-        """Milliseconds until any of these may try again; 0 for now."""
-        with self._lock:
-            return max((wait(self._failures.get(name, Failures()), now, _pace(settings)) for name in names), default=0)
-
-    def failed(self, names: tuple[str, ...], now: int, settings: Settings) -> None:
-        """Count a failure for each."""
-        with self._lock:
-            for name in names:
-                self._failures[name] = more(self._failures.get(name, Failures()), now, _pace(settings))
-                self._failures.move_to_end(name)
-            while len(self._failures) > MOST_ADDRESSES:
-                self._failures.popitem(last=False)
-
-
-def _pace(settings: Settings) -> Pace:
+def pace_of(settings: Settings) -> Pace:
+    """How long who fails again and again waits, as it is set."""
     return Pace(settings.sign_in_free_attempts, settings.sign_in_delay, settings.sign_in_delay_max, settings.sign_in_forget)
 
 
@@ -163,7 +111,7 @@ class SignInState:
         verifying: our public keys, by id; signer: the key that signs now, and its id.
     """
 
-    attempts: Attempts = field(default_factory=Attempts)
+    attempts: Attempts = field(default_factory=lambda: Attempts(MOST_ADDRESSES))
     failures: FailureLog = field(default_factory=FailureLog)
     good: Recent[bool] = field(default_factory=lambda: Recent(MOST_TOKENS))
     own: Recent[KnownOwn] = field(default_factory=lambda: Recent(MOST_TOKENS))
