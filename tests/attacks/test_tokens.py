@@ -397,7 +397,7 @@ def test_truncated_stretched_huge_and_strange_tokens(scene: Scene) -> None:
     last = token[-1]
     for other in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_":
         if other != last:
-            scene.home.services.sign_in.attempts.__init__()  # type: ignore[misc]  # guesses at one token are slowed
+            scene.home.services.sign_in.__init__()  # type: ignore[misc]  # guesses at one token are slowed
             assert scene.refused(token[:-1] + other) in {"token_signature_invalid", "token_malformed"}, "one spelling of a signature"
 
 
