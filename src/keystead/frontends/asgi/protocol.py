@@ -6,15 +6,20 @@
 - A client that takes nothing of what waits for it is cut, whether or not its answer is finished: else whoever never reads keeps a
   connection for ever.
 - The application may cut a connection, and can see that a client has gone.
+- A face of small exchanges (`Refusals.whole`) gets a request that came in one piece as a `Whole`, and answers it with one write. uvicorn's own
+  way, through messages for each piece, takes several times as long; everything else goes that way.
 
 Every face over HTTP is served by it; what a face adds is its `Refusals`.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from keystead.core.errors import InvalidRequest, KeysteadError, Unavailable
@@ -22,7 +27,7 @@ from keystead.core.ids import new_id
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     from keystead.core.ids import RandomBytes
 
     Plain = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
+
+log = logging.getLogger("keystead.connections")
 
 LARGEST_HEAD = 32 * 1024
 """Bytes of the request line and all headers."""
@@ -70,12 +77,76 @@ class Refusals:
         random: for request ids.
         answer: an error, for a request id, as status, headers (without `connection`) and body.
         tell: told of each refusal in the event loop; must not block.
+        whole: the application takes what came in one piece as a `Whole`, from `scope["keystead.whole"]`; it does so for every request.
     """
 
     limits: ServerConfig
     random: RandomBytes
     answer: Callable[[KeysteadError, str], Plain]
     tell: Callable[[Refused], None]
+    whole: bool = False
+
+
+class _Nobody:
+    """Who waits for the rest of a body that is there."""
+
+    def set(self) -> None:
+        """Nobody hears it."""
+
+
+class Whole:
+    """A request that came in one piece, and the place for its answer; to the connection a cycle like uvicorn's own.
+
+    Attributes:
+        body: all of it.
+        disconnected: the client has gone, or was cut off: nothing is written any more.
+        keep_alive: the connection stays for the next request.
+        response_complete: it was answered.
+    """
+
+    __slots__ = ("_connection", "body", "disconnected", "keep_alive", "response_complete", "scope")
+
+    message_event: ClassVar = _Nobody()
+
+    def __init__(self, connection: KeysteadProtocol, scope: Any, body: bytes, *, keep_alive: bool) -> None:  # noqa: ANN401 - ASGI's
+        self._connection = connection
+        self.scope = scope
+        self.body = body
+        self.disconnected = False
+        self.keep_alive = keep_alive
+        self.response_complete = False
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """Run the application, which answers."""
+        try:
+            await app(self.scope, _no_messages, _no_messages)
+        except BaseException as error:
+            log.error("a request was not answered", exc_info=error)
+            raise
+        finally:
+            if not self.response_complete and not self.disconnected:
+                self._connection.abort()
+
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send the answer: one write, which is one record of TLS. `headers` state its size, and are not about the connection.
+
+        Raises:
+            ValueError: a header has a line end in it.
+        """
+        if self.disconnected or self.response_complete:
+            return
+        lines = [STATUS_LINE[status]]
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+        head = b"".join(lines)
+        if head.count(b"\n") != len(headers) + 1 or head.count(b"\r") != len(headers) + 1:
+            raise ValueError("a header has a line end in it")
+        self.response_complete = True
+        self._connection.answered(head, body if self.scope["method"] != "HEAD" else b"", keep_alive=self.keep_alive)
+
+
+async def _no_messages(*_message: object) -> NoReturn:
+    raise RuntimeError("what came whole has no messages")
 
 
 class KeysteadProtocol(HttpToolsProtocol):
@@ -95,7 +166,9 @@ class KeysteadProtocol(HttpToolsProtocol):
         self._too_many = False
         self._taking_timer: asyncio.TimerHandle | None = None
         self._untaken = 0
-        self._running: RequestResponseCycle | None = None
+        self._running: RequestResponseCycle | Whole | None = None
+        self._held: list[bytes] | None = None
+        self._held_keeps = False
 
     # -- the connection ----------------------------------------------------------------------------------------------------------------
 
@@ -133,9 +206,9 @@ class KeysteadProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True  # nothing more is written, and uvicorn does not miss the end of the answer
         self.transport.abort()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle | Whole, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]  # of a cycle it only runs `run_asgi`
 
     def _gone(self) -> None:
         """Tell the request under way: `cycle`, which is all that uvicorn tells, is the last of those that were sent ahead."""
@@ -198,6 +271,8 @@ class KeysteadProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.lost or self.transport.is_closing():
             return
+        if self._held is not None:
+            self._let_go()
         if in_body and self._in_body:
             self._count_around(len(data) - (self._body_bytes - before))
         if not self._in_head:
@@ -242,26 +317,69 @@ class KeysteadProtocol(HttpToolsProtocol):
         if self._too_many:
             self._refuse(Unavailable("server_busy", "the server has as many connections as it takes", "try again in a moment"))
             return
-        super().on_headers_complete()
+        if self.refusals.whole and self._idle() and not self.flow.write_paused:
+            self._hold()
+        else:
+            super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The body is there too; the next byte belongs to another head."""
         self._in_body = False
-        if not self._refused():
+        if self._refused():
+            return
+        if self._held is None:
             super().on_message_complete()
+            return
+        pieces, self._held = self._held, None
+        whole = Whole(self, self.scope, pieces[0] if len(pieces) == 1 else b"".join(pieces), keep_alive=self._held_keeps)
+        self.scope["keystead.whole"] = whole  # type: ignore[typeddict-unknown-key]  # ours alone
+        self.cycle = whole  # type: ignore[assignment]  # all that is asked of the last cycle, it has
+        self._start_asgi_task(whole, self.app)
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
         self._body_bytes += len(body)
-        if not self._refused():
+        if self._refused():
+            return
+        if self._held is None:
             super().on_body(body)
+        else:
+            self._held.append(body)
+
+    # -- a request that came in one piece ----------------------------------------------------------------------------------------------
+
+    def _hold(self) -> None:
+        """Wait with the request for the end of what has just come in: perhaps the body's end is there too."""
+        scope, version = self.scope, self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(url.path.decode("ascii"))
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        self._held, self._held_keeps = [], version != "1.0" and self.parser.should_keep_alive()
+
+    def _let_go(self) -> None:
+        """More is to come: then it goes uvicorn's way."""
+        assert self._held is not None, "asked by the caller"
+        pieces, self._held = self._held, None
+        super().on_headers_complete()
+        for piece in pieces:
+            super().on_body(piece)
+
+    def answered(self, head: bytes, body: bytes, *, keep_alive: bool) -> None:
+        """Write an answer whose head lacks its last line."""
+        self.transport.write(b"".join((head, b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)))
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _refused(self) -> bool:
         return self.transport.is_closing()
 
     def _idle(self) -> bool:
         """Whether no request is under way; there is no cycle before the first one."""
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle: RequestResponseCycle | Whole | None = self.cycle
         return cycle is None or cycle.response_complete
 
     def _await_head(self) -> None:

@@ -11,13 +11,15 @@ from keystead.frontends.asgi.requests import check_headers, linger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from keystead.frontends.asgi.protocol import Whole
+
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     Header = tuple[bytes, bytes]
 
 
 class SmallExchange:
-    """One request and its answer, in the event loop.
+    """One request and its answer, in the event loop. Of a request that came in one piece (`protocol.Whole`) nothing is left to wait for.
 
     Args:
         scope, receive, send: ASGI's.
@@ -34,7 +36,8 @@ class SmallExchange:
         self.loop = asyncio.get_running_loop()
         self.pause = pause
         self.deadline = self.loop.time() + seconds
-        self.unread = b"content-length" in self.headers or b"transfer-encoding" in self.headers
+        self.whole: Whole | None = scope.get("keystead.whole")
+        self.unread = self.whole is None and (b"content-length" in self.headers or b"transfer-encoding" in self.headers)
         client = scope.get("client")
         self.peer: str = client[0] if client else ""
 
@@ -57,6 +60,10 @@ class SmallExchange:
         Raises:
             InvalidRequest: `request_too_large`: more than `most` bytes; `body_timed_out`, `upload_cut_off`.
         """
+        if self.whole is not None:
+            if len(self.whole.body) > most:
+                raise _too_large(most)
+            return self.whole.body
         if not self.unread:
             return b""
         if self.size > most:
@@ -94,6 +101,9 @@ class SmallExchange:
 
     async def answer(self, status: int, headers: list[Header], body: bytes) -> None:
         """Send an answer. What is left of the request is read first, and the connection ends with it."""
+        if self.whole is not None:
+            self.whole.answer(status, headers, body)
+            return
         connection = self.scope.get("keystead.connection")
         if connection is not None and connection.lost:
             return

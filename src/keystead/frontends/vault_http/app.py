@@ -143,7 +143,7 @@ def refusals(parts: VaultParts) -> Refusals:
     def tell(seen: Refused) -> None:
         log.info("a request from %s was refused unread: %s", seen.peer, seen.code)
 
-    return Refusals(parts.config, parts.services.random, answer, tell)
+    return Refusals(parts.config, parts.services.random, answer, tell, whole=True)
 
 
 def error_answer(error: KeysteadError, call: Call | None = None) -> Answer:
