@@ -44,7 +44,7 @@ def collect(world: World) -> None:
 
 def referenced(world: World) -> set[str]:
     with world.services.db.read() as tx:
-        return world.objects() - set(tx.mailboxes.unknown_objects(sorted(world.objects())))
+        return world.objects() - set(tx.objects.unknown(sorted(world.objects())))
 
 
 def test_a_batch_killed_at_any_step_comes_in_once_when_run_again(contoso: TenantWorld) -> None:

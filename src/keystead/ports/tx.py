@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from keystead.core.audit.record import AuditRecord
     from keystead.core.jobs import Job, JobState
     from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyState, PolicyVersion, Workload
-    from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, StoredObject
+    from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey
     from keystead.core.tenancy import Onboarding, Person, Tenant
+    from keystead.ports.files import FileRows, ObjectRows, SiteRows
     from keystead.ports.figures import FigureRows
 
 
@@ -347,24 +348,12 @@ class MailboxRows(Protocol):
 
     def delete_item(self, mailbox_id: str, item_id: str) -> Item | None: ...
 
-    def insert_object(self, stored: StoredObject) -> None: ...
-
     def retire_objects_below(self, mailbox_id: str, version: int, due: int) -> int: ...
 
     def retire_object_if_empty(self, ref: str, due: int) -> None: ...
 
     def mark_emptied(self, refs: Sequence[str]) -> None:
         """Note of those of the objects that no item lies in any more, so that a move passes them over."""
-        ...
-
-    def objects_due(self, now: int, limit: int) -> list[str]:
-        """Objects of any tenant whose time has come."""
-        ...
-
-    def forget_objects(self, refs: Sequence[str]) -> None: ...
-
-    def unknown_objects(self, refs: Sequence[str]) -> list[str]:
-        """Of these objects, those that no row names."""
         ...
 
     def overdue_moves(self, tenant_id: str | None, assigned_before: int, limit: int | None = None) -> list[Mailbox]:
@@ -516,6 +505,12 @@ class Tx(Protocol):
     def policies(self) -> PolicyRows: ...
     @property
     def mailboxes(self) -> MailboxRows: ...
+    @property
+    def sites(self) -> SiteRows: ...
+    @property
+    def files(self) -> FileRows: ...
+    @property
+    def objects(self) -> ObjectRows: ...
     @property
     def jobs(self) -> JobRows: ...
     @property

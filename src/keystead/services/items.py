@@ -44,7 +44,8 @@ from keystead.core.formats.pack import MAX_PACK_BYTES, PackWriter
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES, new_compressor, open_object, seal, seal_into
 from keystead.core.ids import new_id, ordered_id
 from keystead.core.keys.decide import Operation
-from keystead.core.stores.mailbox import MEDIA_TYPES, Folder, Item, Mailbox, MailboxKey, StoredObject
+from keystead.core.stores.mailbox import MEDIA_TYPES, Folder, Item, Mailbox, MailboxKey
+from keystead.core.stores.objects import StoredObject
 from keystead.core.stores.message import summarise
 from keystead.core.stores.searchtext import matches
 from keystead.services.auditing import record
@@ -366,8 +367,7 @@ def _commit(
     known = tx.mailboxes.known_hashes(mailbox.id, [value for one in stored for value in one.hashes])
     new = [one for one in stored if known.isdisjoint(one.hashes)]
     folder_ids = {name: _folder_id(services, tx, target, name or DEFAULT_FOLDER) for name in dict.fromkeys(one.folder for one in new)}
-    for written in [*objects, *(one.object for one in new if one.object is not None)]:
-        tx.mailboxes.insert_object(written)
+    tx.objects.insert([*objects, *(one.object for one in new if one.object is not None)])
     tx.mailboxes.insert_items([replace(one.item, folder_id=folder_ids[one.folder]) for one in new])
     if len(new) < len(stored):
         for written in objects:  # another import was first with everything in it

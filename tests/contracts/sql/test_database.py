@@ -20,7 +20,8 @@ from keystead.core.errors import Conflict
 from keystead.core.ids import new_id
 from keystead.core.jobs import Job, JobState
 from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyVersion, Workload
-from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState, StoredObject
+from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState
+from keystead.core.stores.objects import StoredObject
 from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
 from keystead.ports.tx import AuditQuery, MovedItem
 from support.databases import make_stores
@@ -314,7 +315,7 @@ def test_every_query_of_one_tenant_passes_over_the_other(db: SqlDatabase) -> Non
     their_item = item(theirs.mailbox.id, 1)
     with db.write() as tx:
         tx.mailboxes.insert_items([their_item])
-        tx.mailboxes.insert_object(StoredObject(their_item.object_ref, theirs.mailbox.id, 1, 500, 1, large=False))
+        tx.objects.insert([StoredObject(their_item.object_ref, theirs.mailbox.id, 1, 500, 1, large=False)])
         tx.jobs.insert([job(theirs.tenant.id), job(ours.tenant.id)])
         tx.alerts.insert(alert(theirs.tenant.id, theirs.policy.id))
         tx.mailboxes.ask_hierarchy(theirs.tenant.id, None, theirs.policy.id, 5)
@@ -354,7 +355,7 @@ def test_every_query_of_one_tenant_passes_over_the_other(db: SqlDatabase) -> Non
         found_box = tx.mailboxes.by_id(theirs.tenant.id, theirs.mailbox.id)
         assert found_box is not None
         assert (found_box.key_version, found_box.pending_policy_id) == (1, theirs.policy.id)
-        assert tx.mailboxes.objects_due(10**9, 10) == []
+        assert tx.objects.due(10**9, 10) == []
 
 
 # -- what is stored comes back ----------------------------------------------------------------------------------------------------------------
@@ -397,7 +398,7 @@ def test_items_folders_and_objects(db: SqlDatabase) -> None:
         tx.mailboxes.insert_folder(folder)
         tx.mailboxes.update_folder(replace(folder, key_version=2, sealed_name=b"again"))
         for ref in refs[:2]:
-            tx.mailboxes.insert_object(StoredObject(ref, box, 1, 500, 5, large=False))
+            tx.objects.insert([StoredObject(ref, box, 1, 500, 5, large=False)])
     with db.read() as tx:
         assert tx.mailboxes.items(box, after="", limit=3) == [new[4], new[3], new[2]]
         assert tx.mailboxes.items(box, after=new[2].id, limit=3) == [new[1], new[0]]
@@ -407,7 +408,7 @@ def test_items_folders_and_objects(db: SqlDatabase) -> None:
         assert tx.mailboxes.items_below(box, 1, 10) == []
         assert tx.mailboxes.count_below(box, 2) == (5, 50)
         assert tx.mailboxes.folders(box) == [replace(folder, key_version=2, sealed_name=b"again")]
-        assert tx.mailboxes.unknown_objects(refs) == refs[2:]
+        assert tx.objects.unknown(refs) == refs[2:]
         place = tx.mailboxes.place(made.tenant.id, made.mailbox.upn, new[0].id)
         assert place is not None
         assert (place.mailbox.id, place.item, place.wrapped_key) == (box, new[0], b"wrapped")
@@ -419,13 +420,13 @@ def test_items_folders_and_objects(db: SqlDatabase) -> None:
         assert tx.mailboxes.move_items(box, moved, below=2) == 0, "done twice changes nothing"
         assert tx.mailboxes.count_below(box, 2) == (3, 30)
         tx.mailboxes.retire_object_if_empty(refs[1], 70)
-        assert tx.mailboxes.objects_due(10**9, 10) == [], "an item lies in it"
+        assert tx.objects.due(10**9, 10) == [], "an item lies in it"
         assert tx.mailboxes.retire_objects_below(box, 2, 80) == 2
         assert tx.mailboxes.retire_objects_below(box, 2, 90) == 0, "a deadline is not put off"
-        assert tx.mailboxes.objects_due(79, 10) == []
-        assert sorted(tx.mailboxes.objects_due(80, 10)) == refs[:2]
-        tx.mailboxes.forget_objects(refs)
-        assert tx.mailboxes.objects_due(10**9, 10) == []
+        assert tx.objects.due(79, 10) == []
+        assert sorted(tx.objects.due(80, 10)) == refs[:2]
+        tx.objects.forget(refs)
+        assert tx.objects.due(10**9, 10) == []
         tx.mailboxes.drop_folders([box])
         assert tx.mailboxes.folders(box) == []
 

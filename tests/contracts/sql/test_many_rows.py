@@ -268,7 +268,7 @@ def _box_with_objects(counted: Counted, count: int) -> str:
     _add_mailboxes(counted, 1)
     with counted.engine.begin() as connection:
         box: str = (
-            connection.execute(select(mailboxes.c.id).order_by(mailboxes.c.id).where(~mailboxes.c.id.in_(select(objects.c.mailbox_id))))
+            connection.execute(select(mailboxes.c.id).order_by(mailboxes.c.id).where(~mailboxes.c.id.in_(select(objects.c.owner_id))))
             .scalars()
             .first()
             or ""
@@ -276,7 +276,7 @@ def _box_with_objects(counted: Counted, count: int) -> str:
         refs = [f"c0/{new_id(os.urandom)}" for _ in range(count)]
         connection.execute(
             insert(objects),
-            [{"ref": ref, "mailbox_id": box, "key_version": 1, "size": 1, "items": 1, "large": False, "due": None} for ref in refs],
+            [{"ref": ref, "owner_id": box, "key_version": 1, "size": 1, "items": 1, "large": False, "due": None} for ref in refs],
         )
         row = {
             "mailbox_id": box,

@@ -239,15 +239,143 @@ objects = Table(
     "objects",
     METADATA,
     Column("ref", String(80), primary_key=True),
-    Column("mailbox_id", String(36), nullable=False),
+    Column("owner_id", String(36), nullable=False),
     Column("key_version", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("items", Integer, nullable=False),
     Column("large", Boolean, nullable=False),
     Column("due", BigInteger, index=True),
-    Index(None, "mailbox_id", "key_version"),
-    # For moves: the next object whose items lie under an older key.
-    Index("ix_objects_filled", "mailbox_id", "key_version", "ref", sqlite_where=FILLED, postgresql_where=FILLED),
+    Index(None, "owner_id", "key_version"),
+    # For moves: the next object of a mailbox whose items lie under an older key.
+    Index("ix_objects_filled", "owner_id", "key_version", "ref", sqlite_where=FILLED, postgresql_where=FILLED),
+)
+
+file_geos = Table(
+    "file_geos",
+    METADATA,
+    Column("tenant_id", String(36), ForeignKey("tenants.id"), primary_key=True),
+    Column("geo", String(8), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("policy_id", String(36), ForeignKey("policies.id"), index=True),
+    Column("target_policy_id", String(36), ForeignKey("policies.id"), index=True),
+    Column("job_id", String(36), nullable=False),
+    Column("availability_key_id", String(36), nullable=False),
+    Column("changed", BigInteger, nullable=False),
+)
+
+sites = Table(
+    "sites",
+    METADATA,
+    _id(primary=True),
+    Column("tenant_id", String(36), ForeignKey("tenants.id"), nullable=False),
+    Column("url", String(400), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("geo", String(8), nullable=False),
+    Column("owner", String(320), nullable=False),
+    Column("shared", Boolean, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("policy_id", String(36), ForeignKey("policies.id"), nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("move_state", String(16), nullable=False),
+    Column("moved_at", BigInteger),
+    Column("moved", BigInteger, nullable=False),
+    Column("quota_bytes", BigInteger, nullable=False),
+    Column("file_count", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    UniqueConstraint("tenant_id", "url"),
+    # For rolls: the sites of a geo that still lie under another policy, and how many are done.
+    Index("ix_sites_hierarchy", "tenant_id", "geo", "policy_id", "move_state"),
+    Index(None, "policy_id"),
+)
+
+site_keys = Table(
+    "site_keys",
+    METADATA,
+    Column("site_id", String(36), ForeignKey("sites.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("wrapped", LargeBinary(128), nullable=False),
+)
+
+site_members = Table(
+    "site_members",
+    METADATA,
+    Column("site_id", String(36), ForeignKey("sites.id", ondelete="CASCADE"), primary_key=True),
+    Column("upn", String(320), primary_key=True),
+)
+
+site_trees = Table(
+    "site_trees",
+    METADATA,
+    Column("site_id", String(36), ForeignKey("sites.id", ondelete="CASCADE"), primary_key=True),
+    Column("key_version", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+file_nodes = Table(
+    "file_nodes",
+    METADATA,
+    _id(primary=True),
+    Column("site_id", String(36), ForeignKey("sites.id", ondelete="CASCADE"), nullable=False),
+    Column("parent_id", String(36), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("name_hash", LargeBinary(32), nullable=False),
+    Column("sealed_name", LargeBinary, nullable=False),
+    Column("properties", LargeBinary, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("manifest_digest", LargeBinary(32), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("modified", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    # A folder has one node of a name. Its children, and a child by its name, are found by the same index.
+    UniqueConstraint("site_id", "parent_id", "name_hash"),
+    Index(None, "site_id", "place", "id"),
+    Index(None, "site_id", "key_version"),
+)
+
+file_versions = Table(
+    "file_versions",
+    METADATA,
+    Column("node_id", String(36), ForeignKey("file_nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("site_id", String(36), nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("created_by", String(320), nullable=False),
+    Index(None, "site_id", "key_version", "node_id", "number"),
+)
+
+file_chunks = Table(
+    "file_chunks",
+    METADATA,
+    _id(primary=True),
+    Column("site_id", String(36), nullable=False),
+    Column("node_id", String(36), ForeignKey("file_nodes.id", ondelete="CASCADE"), nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("wrapped", LargeBinary(128), nullable=False),
+    Column("object_ref", String(80), nullable=False, index=True),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("last_version", Integer),
+    Column("successor", String(36), nullable=False),
+    Index(None, "node_id", "last_version"),
+)
+
+file_locks = Table(
+    "file_locks",
+    METADATA,
+    Column("site_id", String(36), ForeignKey("sites.id", ondelete="CASCADE"), primary_key=True),
+    Column("token_hash", LargeBinary(32), primary_key=True),
+    Column("key_version", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("expires", BigInteger, nullable=False, index=True),
 )
 
 TROUBLED = text("error <> ''")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, insert, literal, null, or_, select, text, update
 
 from keystead.adapters.sql.keystead_schema import UNMOVED, folders, items, mailbox_delegates, mailbox_keys, mailboxes, objects
 from keystead.adapters.sql.rows import Lookup, Many, chunks, conflict
-from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState, StoredObject
+from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey, MailboxType, MoveState
 from keystead.ports.tx import ItemPlace
 
 if TYPE_CHECKING:
@@ -70,7 +69,6 @@ _SAME_KEY = Many(
     .values(wrapped=bindparam("b_wrapped"))
 )
 _NEW_ITEM = Many(insert(items))
-_NEW_OBJECT = Many(insert(objects))
 _ADDED = Many(
     update(mailboxes)
     .where(mailboxes.c.id == bindparam("b_id"))
@@ -260,7 +258,7 @@ class SqlMailboxRows:
 
     def delete(self, tenant_id: str, mailbox_id: str) -> None:
         if self._connection.execute(delete(mailboxes).where(mailboxes.c.id == mailbox_id, mailboxes.c.tenant_id == tenant_id)).rowcount:
-            self._connection.execute(update(objects).where(objects.c.mailbox_id == mailbox_id).values(due=0))
+            self._connection.execute(update(objects).where(objects.c.owner_id == mailbox_id).values(due=0))
 
     def delegates(self, mailbox_id: str) -> list[str]:
         query = select(mailbox_delegates.c.upn).where(mailbox_delegates.c.mailbox_id == mailbox_id).order_by(mailbox_delegates.c.upn)
@@ -345,7 +343,7 @@ class SqlMailboxRows:
             select(*_ITEM_COLUMNS)
             .join_from(objects, items, and_(items.c.object_ref == objects.c.ref, func.coalesce(items.c.mailbox_id, "") == mailbox_id))
             .where(
-                objects.c.mailbox_id == mailbox_id,
+                objects.c.owner_id == mailbox_id,
                 text("objects.items > 0"),
                 objects.c.key_version < version,
                 items.c.key_version < version,
@@ -392,13 +390,10 @@ class SqlMailboxRows:
         self._connection.execute(delete(items).where(items.c.mailbox_id == mailbox_id, items.c.id == item_id))
         return _item(row)
 
-    def insert_object(self, stored: StoredObject) -> None:
-        _NEW_OBJECT.run(self._connection, [{**asdict(stored), "due": None}])
-
     def retire_objects_below(self, mailbox_id: str, version: int, due: int) -> int:
         return self._connection.execute(
             update(objects)
-            .where(objects.c.mailbox_id == mailbox_id, objects.c.key_version < version, objects.c.due.is_(None))
+            .where(objects.c.owner_id == mailbox_id, objects.c.key_version < version, objects.c.due.is_(None))
             .values(due=due)
         ).rowcount
 
@@ -411,19 +406,6 @@ class SqlMailboxRows:
         used = select(items.c.id).where(items.c.object_ref == objects.c.ref).exists()
         for part in chunks(refs):
             self._connection.execute(update(objects).where(objects.c.ref.in_(part), ~used).values(items=0))
-
-    def objects_due(self, now: int, limit: int) -> list[str]:
-        return list(self._connection.execute(select(objects.c.ref).where(objects.c.due <= now).limit(limit)).scalars())
-
-    def forget_objects(self, refs: Sequence[str]) -> None:
-        for part in chunks(refs):
-            self._connection.execute(delete(objects).where(objects.c.ref.in_(part)))
-
-    def unknown_objects(self, refs: Sequence[str]) -> list[str]:
-        known: set[str] = set()
-        for part in chunks(refs):
-            known.update(self._connection.execute(select(objects.c.ref).where(objects.c.ref.in_(part))).scalars())
-        return [ref for ref in refs if ref not in known]
 
     def overdue_moves(self, tenant_id: str | None, assigned_before: int, limit: int | None = None) -> list[Mailbox]:
         query = select(*_MAILBOX_COLUMNS).where(mailboxes.c.assigned_at < assigned_before, UNMOVED)

@@ -116,7 +116,7 @@ class SqlPolicyRows:
             select(policies)
             .where(
                 policies.c.tenant_id == tenant_id,
-                policies.c.workload != Workload.PROVIDER.value,
+                policies.c.workload == Workload.MAIL.value,
                 or_(policies.c.name == reference, policies.c.id == reference.lower(), policies.c.id == of_version),
             )
             .limit(1)
@@ -129,9 +129,7 @@ class SqlPolicyRows:
 
     def all(self, tenant_id: str) -> list[Policy]:
         query = (
-            select(policies)
-            .where(policies.c.tenant_id == tenant_id, policies.c.workload != Workload.PROVIDER.value)
-            .order_by(policies.c.name)
+            select(policies).where(policies.c.tenant_id == tenant_id, policies.c.workload == Workload.MAIL.value).order_by(policies.c.name)
         )
         return [_policy(row) for row in self._connection.execute(query)]
 

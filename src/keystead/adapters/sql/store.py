@@ -10,6 +10,7 @@ from keystead.adapters.sql.engine import reading, writing
 from keystead.adapters.sql.migrate import ensure_current
 from keystead.adapters.sql.rows_figures import SqlFigureRows
 from keystead.adapters.sql.rows_mailboxes import SqlMailboxRows
+from keystead.adapters.sql.rows_objects import SqlObjectRows
 from keystead.adapters.sql.rows_policies import SqlPolicyRows
 from keystead.adapters.sql.rows_sign_in import SqlSignInRows
 from keystead.adapters.sql.rows_tenants import SqlTenantRows
@@ -45,6 +46,10 @@ class SqlTx:
     @cached_property
     def mailboxes(self) -> SqlMailboxRows:
         return SqlMailboxRows(self._connection)
+
+    @cached_property
+    def objects(self) -> SqlObjectRows:
+        return SqlObjectRows(self._connection)
 
     @cached_property
     def jobs(self) -> SqlJobRows:

@@ -18,9 +18,13 @@ POLICY_KEY_VERSION = 1
 
 
 class Workload(StrEnum):
-    """Whose data a policy protects. PROVIDER is the provider's own default policy, the floor under everything (R-252)."""
+    """Whose data a policy protects. PROVIDER is the provider's own default policy, the floor under everything (R-252).
+
+    A FILES policy is made by registering a geo, and is known by that geo, never by name; its key is the tenant intermediate key (TIK).
+    """
 
     MAIL = "mail"
+    FILES = "files"
     PROVIDER = "provider"
 
 

@@ -120,15 +120,3 @@ class Item:
     offset: int
     length: int
     parts: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """One object in the object store that holds items of one mailbox under one version of its key."""
-
-    ref: str
-    mailbox_id: str
-    key_version: int
-    size: int
-    items: int
-    large: bool

@@ -28,7 +28,8 @@ from keystead.core.formats.sealed_object import OVERHEAD_BYTES, reseal_into
 from keystead.core.formats.wrapped_key import rewrap_all
 from keystead.core.keys.decide import Operation
 from keystead.core.policies.policy import POLICY_KEY_VERSION, CopyRole, Workload
-from keystead.core.stores.mailbox import Item, Mailbox, MailboxKey, MoveState, StoredObject
+from keystead.core.stores.mailbox import Item, Mailbox, MailboxKey, MoveState
+from keystead.core.stores.objects import StoredObject
 from keystead.ports.tx import MovedItem
 from keystead.services.auditing import record_system
 from keystead.services.items import key_of, open_folder, open_summary, seal_summary, sealed_folder, stored_box
@@ -217,7 +218,7 @@ def move_mailbox(services: Services, job: Job) -> Job:
         if _superseded(tx, job, move):
             return done(services, tx, job)
         for stored in objects:
-            tx.mailboxes.insert_object(stored)
+            tx.objects.insert([stored])
         count = tx.mailboxes.move_items(mailbox.id, moved, below=move.version)
         if count < len(moved):
             for stored in objects:  # all that lies in it was deleted meanwhile

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from keystead.core.formats.mailbox_items import pack_id
 from keystead.core.formats.pack import MAX_PACK_BYTES, PackWriter
-from keystead.core.stores.mailbox import StoredObject
+from keystead.core.stores.objects import StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -35,12 +35,12 @@ EVERYWHERE = ""
 def clean(services: Services, job: Job) -> Job:
     """Delete objects whose time has come. The row is the intent: it is forgotten after the object is gone, and deleting twice is harmless."""
     with services.db.read() as tx:
-        due = tx.mailboxes.objects_due(services.clock.now(), BATCH)
+        due = tx.objects.due(services.clock.now(), BATCH)
     for ref in _kept(services, job, due):
         services.objects.delete(ref)
     services.checkpoint("clean: objects deleted")
     with services.db.write() as tx:
-        tx.mailboxes.forget_objects(due)
+        tx.objects.forget(due)
         return save(services, tx, job, done=job.done + len(due)) if len(due) == BATCH else done(services, tx, job, done=job.done + len(due))
 
 
@@ -66,7 +66,7 @@ def collect_orphans(services: Services, job: Job) -> Job:
             services.checkpoint("collect: keys destroyed")
         removed += len(orphans)
     with services.db.read() as tx:
-        lost = tx.mailboxes.unknown_objects(marked.get(_OBJECTS, []))
+        lost = tx.objects.unknown(marked.get(_OBJECTS, []))
     if lost:
         _record_orphans(services, job, "Remove-OrphanedObjects", _OBJECTS, lost)
         for ref in _kept(services, job, lost):
@@ -92,7 +92,7 @@ def _mark(services: Services, job: Job) -> Job:
     aged = (found.ref for found in listed if found.age_seconds >= grace / 1_000)
     while (batch := list(islice(aged, BATCH))) and len(marked[_OBJECTS]) < MOST_ORPHANS:
         with services.db.read() as tx:
-            marked[_OBJECTS] += tx.mailboxes.unknown_objects(batch)
+            marked[_OBJECTS] += tx.objects.unknown(batch)
     found = {where: len(names) for where, names in marked.items() if names}
     with services.db.write() as tx:
         if not found:
@@ -161,7 +161,7 @@ def schedule_upkeep(services: Services) -> None:
     with services.db.write() as tx:
         if signing.due(services, tx) and not tx.jobs.exists("signing-keys", EVERYWHERE):
             tx.jobs.insert([new_job(services, EVERYWHERE, "signing-keys", EVERYWHERE, priority=8)])
-        if tx.mailboxes.objects_due(services.clock.now(), 1) and not tx.jobs.exists("clean", EVERYWHERE):
+        if tx.objects.due(services.clock.now(), 1) and not tx.jobs.exists("clean", EVERYWHERE):
             tx.jobs.insert([new_job(services, EVERYWHERE, "clean", EVERYWHERE, priority=8)])
         if not tx.jobs.exists("collect-orphans", EVERYWHERE):
             tx.jobs.insert(
