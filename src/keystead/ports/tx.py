@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from keystead.core.policies.policy import CopyRole, Policy, PolicyCopy, PolicyState, PolicyVersion, Workload
     from keystead.core.stores.mailbox import Folder, Item, Mailbox, MailboxKey
     from keystead.core.tenancy import Onboarding, Person, Tenant
-    from keystead.ports.files import FileRows, ObjectRows, SiteRows
     from keystead.ports.figures import FigureRows
+    from keystead.ports.files import FileRows, ObjectRows, SiteRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ from keystead.core.formats.sealed_object import OVERHEAD_BYTES, new_compressor, 
 from keystead.core.ids import new_id, ordered_id
 from keystead.core.keys.decide import Operation
 from keystead.core.stores.mailbox import MEDIA_TYPES, Folder, Item, Mailbox, MailboxKey
-from keystead.core.stores.objects import StoredObject
 from keystead.core.stores.message import summarise
+from keystead.core.stores.objects import StoredObject
 from keystead.core.stores.searchtext import matches
 from keystead.services.auditing import record
 from keystead.services.mailboxes import ADMINS, find_mailbox, require_owner_or
