@@ -31,12 +31,22 @@ from keystead.core.alerts import KEY_KINDS, AlertKind, Condition
 from keystead.core.audit.record import FALLBACK, RecordType
 from keystead.core.door import key_bytes
 from keystead.core.errors import IntegrityFailure, KeyDenied, NotFound, Unavailable
+from keystead.core.formats.aead import NONCE_BYTES
 from keystead.core.formats.context import envelope_context, keystore_context
 from keystead.core.formats.envelope import Envelope, WrapAlgorithm, decode, encode
+from keystead.core.formats.files import site_key_context
 from keystead.core.formats.mailbox_items import mailbox_key_context
 from keystead.core.formats.wrapped_key import unwrap, wrap
 from keystead.core.keys.decide import CachedKey, Family, Health, Limits, Operation, Verdict, decide, health
-from keystead.core.keys.hierarchy import MailboxKeys, PolicyKeys, check_matches, expand_mailbox_key, expand_policy_key
+from keystead.core.keys.hierarchy import (
+    MailboxKeys,
+    PolicyKeys,
+    SiteKeys,
+    check_matches,
+    expand_mailbox_key,
+    expand_policy_key,
+    expand_site_key,
+)
 from keystead.core.keys.outcome import SUCCESS, Outcome, OutcomeClass
 from keystead.core.policies.policy import CUSTOMER_ROLES, POLICY_KEY_VERSION, CopyRole, Policy, PolicyCopy, PolicyState, Workload
 from keystead.core.secret import KEY_BYTES, SecretKey
@@ -51,6 +61,7 @@ from keystead.services.tally import Counted, Tally
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from keystead.core.formats.context import Context
     from keystead.core.ids import RandomBytes
     from keystead.core.settings import Settings
     from keystead.ports.clock import Clock
@@ -61,12 +72,25 @@ if TYPE_CHECKING:
 _log = logging.getLogger("keystead.keyring")
 
 MAX_CHILDREN, LEAST_CHILDREN = 20_000, 10
-"""Mailbox keys a process keeps, 2.7 KB each: shared out evenly among the policies it has open, each of which keeps a few in any case. The
+"""Mailbox and site keys a process keeps, 2.7 to 6 KB each: shared out evenly among the policies it has open, each of which keeps a few in any case. The
 least recently used go first."""
 
 AVAILABILITY = "availability:"
 PROVIDER = "provider:"
 """Where a copy's key URI would be, for keys of the key store: prefix and id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ChildKind:
+    """A kind of key below a policy key: how errors name it, what its box is bound to, and what is derived from it."""
+
+    name: str
+    context: Callable[[str, str, int, str, int], Context]
+    expand: Callable[[SecretKey], MailboxKeys | SiteKeys]
+
+
+_MAILBOX_KEY = _ChildKind("mailbox key", mailbox_key_context, expand_mailbox_key)
+_SITE_KEY = _ChildKind("site key", site_key_context, expand_site_key)
 
 
 class OpenPolicy:
@@ -94,7 +118,7 @@ class OpenPolicy:
         *,
         single: bool,
     ) -> None:
-        """`room`: how many opened mailbox keys may be kept at this moment."""
+        """`room`: how many opened mailbox keys, or site keys, may be kept at this moment."""
         self.policy = policy
         self.opened_by = opened_by
         self.opened_at = opened_at
@@ -102,7 +126,7 @@ class OpenPolicy:
         self.generation = generation
         self.single = single
         self._keys = keys
-        self._children: OrderedDict[tuple[str, int, bytes], MailboxKeys] = OrderedDict()
+        self._children: OrderedDict[tuple[str, int, bytes], MailboxKeys | SiteKeys] = OrderedDict()
         self._lock = threading.Lock()
         self._room = room
 
@@ -114,44 +138,66 @@ class OpenPolicy:
     def mailbox_keys(self, mailbox_id: str, version: int, wrapped: bytes) -> MailboxKeys:
         """Open a mailbox key, or take it from the children of this policy.
 
-        A child is known by its wrapped bytes too: a key that was made here and whose commit was lost must never be taken for the one that
-        was then stored under the same version, by this process or another. What was sealed under it would open for nobody.
-
         Raises:
             IntegrityFailure: it was not wrapped by this policy's key for this mailbox and version.
         """
-        name = (mailbox_id, version, wrapped)
+        opened = self._child(_MAILBOX_KEY, mailbox_id, version, wrapped)
+        assert isinstance(opened, MailboxKeys), "a mailbox has an id of its own"
+        return opened
+
+    def new_mailbox_key(self, mailbox_id: str, version: int, random: RandomBytes) -> bytes:
+        """A fresh mailbox key, wrapped; it is opened like any other when first used."""
+        return self._new_child(_MAILBOX_KEY, mailbox_id, version, random)
+
+    def site_keys(self, site_id: str, version: int, wrapped: bytes) -> SiteKeys:
+        """Open a site key, or take it from the children of this policy.
+
+        Raises:
+            IntegrityFailure: it was not wrapped by this policy's key for this site and version.
+        """
+        opened = self._child(_SITE_KEY, site_id, version, wrapped)
+        assert isinstance(opened, SiteKeys), "a site has an id of its own"
+        return opened
+
+    def new_site_key(self, site_id: str, version: int, random: RandomBytes) -> bytes:
+        """A fresh site key, wrapped; it is opened like any other when first used."""
+        return self._new_child(_SITE_KEY, site_id, version, random)
+
+    def _child(self, kind: _ChildKind, holder_id: str, version: int, wrapped: bytes) -> MailboxKeys | SiteKeys:
+        """A key below this policy.
+
+        It is known by its wrapped bytes too: a key that was made here and whose commit was lost must never be taken for the one that was
+        then stored under the same version, by this process or another. What was sealed under it would open for nobody.
+        """
+        name = (holder_id, version, wrapped)
         with self._lock:
             found = self._children.get(name)
             if found is not None:
                 self._children.move_to_end(name)
                 return found
-        context = mailbox_key_context(self.policy.tenant_id, mailbox_id, version, self.policy.id, POLICY_KEY_VERSION)
         key = unwrap(
             self._keys.wrap,
             wrapped,
             parent_id=self.policy.id,
             parent_version=POLICY_KEY_VERSION,
-            context=context,
-            object_name=f"mailbox key {mailbox_id} version {version}",
+            context=kind.context(self.policy.tenant_id, holder_id, version, self.policy.id, POLICY_KEY_VERSION),
+            object_name=f"{kind.name} {holder_id} version {version}",
         )
-        opened = expand_mailbox_key(key)
+        opened = kind.expand(key)
         with self._lock:
             self._children[name] = opened
             while len(self._children) > self._room():
                 self._children.popitem(last=False)
         return opened
 
-    def new_mailbox_key(self, mailbox_id: str, version: int, random: RandomBytes) -> bytes:
-        """A fresh mailbox key, wrapped; it is opened like any other when first used."""
-        context = mailbox_key_context(self.policy.tenant_id, mailbox_id, version, self.policy.id, POLICY_KEY_VERSION)
+    def _new_child(self, kind: _ChildKind, holder_id: str, version: int, random: RandomBytes) -> bytes:
         return wrap(
             self._keys.wrap,
             SecretKey(random(KEY_BYTES)),
             parent_id=self.policy.id,
             parent_version=POLICY_KEY_VERSION,
-            context=context,
-            nonce=random(12),
+            context=kind.context(self.policy.tenant_id, holder_id, version, self.policy.id, POLICY_KEY_VERSION),
+            nonce=random(NONCE_BYTES),
         )
 
 
@@ -209,7 +255,7 @@ class Keyring:
         self._pool.shutdown(wait=True)
 
     def _room(self) -> int:
-        """How many mailbox keys one policy may keep opened now."""
+        """How many mailbox keys, or site keys, one policy may keep opened now."""
         return max(LEAST_CHILDREN, MAX_CHILDREN // max(1, len(self._open)))
 
     # -- opening ------------------------------------------------------------------------------------------------------------------

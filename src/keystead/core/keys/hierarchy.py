@@ -1,6 +1,6 @@
-"""What is derived from the keys of the mail hierarchy (docs/spec/keys.md).
+"""What is derived from the keys of the hierarchies of mail and files (docs/spec/keys.md).
 
-A policy key or mailbox key is input of HKDF and nothing else; it never encrypts. Each output has one use.
+A policy key, mailbox key or site key is input of HKDF and nothing else; it never encrypts. Each output has one use.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ POLICY_CHECK = "keystead/1/policy-key/check"
 POLICY_LOOKUP = "keystead/1/policy-key/lookup"
 MAILBOX_SEAL = "keystead/1/mailbox-key/seal"
 MAILBOX_LOOKUP = "keystead/1/mailbox-key/lookup"
+SITE_WRAP = "keystead/1/site-key/wrap"
+SITE_SEAL = "keystead/1/site-key/seal"
+SITE_LOOKUP = "keystead/1/site-key/lookup"
+SITE_DIGEST = "keystead/1/site-key/digest"
 MAX_PURPOSE_BYTES = 64
 
 
@@ -32,7 +36,7 @@ class PolicyKeys:
     """Outputs of a policy key.
 
     Attributes:
-        wrap: wraps mailbox keys.
+        wrap: wraps mailbox keys and site keys.
         check: 32 bytes, stored beside the policy version and compared after every unwrap; tells nothing about the others.
         lookup: for `keyed_hash`.
     """
@@ -55,6 +59,23 @@ class MailboxKeys:
     lookup: SecretKey
 
 
+@dataclass(frozen=True, slots=True)
+class SiteKeys:
+    """Outputs of a site key.
+
+    Attributes:
+        wrap: wraps chunk keys.
+        seal: seals manifests, names, properties, trees and locks.
+        lookup: for `keyed_hash`.
+        digest: 32 bytes for keyed BLAKE3 over the plaintext of chunks.
+    """
+
+    wrap: Aes
+    seal: Aes
+    lookup: SecretKey
+    digest: SecretKey
+
+
 def expand_policy_key(key: SecretKey) -> PolicyKeys:
     """Derive the outputs of a policy key. Nothing else may be done with it before `check_matches` has returned."""
     return PolicyKeys(Aes(derive(key, POLICY_WRAP)), key_bytes(derive(key, POLICY_CHECK)), derive(key, POLICY_LOOKUP))
@@ -63,6 +84,16 @@ def expand_policy_key(key: SecretKey) -> PolicyKeys:
 def expand_mailbox_key(key: SecretKey) -> MailboxKeys:
     """Derive the outputs of a mailbox key."""
     return MailboxKeys(Aes(derive(key, MAILBOX_SEAL)), derive(key, MAILBOX_LOOKUP))
+
+
+def expand_site_key(key: SecretKey) -> SiteKeys:
+    """Derive the outputs of a site key."""
+    return SiteKeys(
+        wrap=Aes(derive(key, SITE_WRAP)),
+        seal=Aes(derive(key, SITE_SEAL)),
+        lookup=derive(key, SITE_LOOKUP),
+        digest=derive(key, SITE_DIGEST),
+    )
 
 
 def check_matches(stored: bytes, keys: PolicyKeys, *, policy_name: str) -> None:
