@@ -28,10 +28,6 @@ SITE_WRAP = "keystead/1/site-key/wrap"
 SITE_SEAL = "keystead/1/site-key/seal"
 SITE_LOOKUP = "keystead/1/site-key/lookup"
 SITE_DIGEST = "keystead/1/site-key/digest"
-SITE_WRAP = "keystead/1/site-key/wrap"
-SITE_SEAL = "keystead/1/site-key/seal"
-SITE_LOOKUP = "keystead/1/site-key/lookup"
-SITE_DIGEST = "keystead/1/site-key/digest"
 MAX_PURPOSE_BYTES = 64
 
 
@@ -80,23 +76,6 @@ class SiteKeys:
     digest: SecretKey
 
 
-@dataclass(frozen=True, slots=True)
-class SiteKeys:
-    """Outputs of a site key.
-
-    Attributes:
-        wrap: wraps chunk keys.
-        seal: seals manifests, names, properties, trees and locks.
-        lookup: for `keyed_hash`.
-        digest: for the keyed digests of chunks (`formats/files.py`).
-    """
-
-    wrap: Aes
-    seal: Aes
-    lookup: SecretKey
-    digest: SecretKey
-
-
 def expand_policy_key(key: SecretKey) -> PolicyKeys:
     """Derive the outputs of a policy key. Nothing else may be done with it before `check_matches` has returned."""
     return PolicyKeys(Aes(derive(key, POLICY_WRAP)), key_bytes(derive(key, POLICY_CHECK)), derive(key, POLICY_LOOKUP))
@@ -115,11 +94,6 @@ def expand_site_key(key: SecretKey) -> SiteKeys:
         lookup=derive(key, SITE_LOOKUP),
         digest=derive(key, SITE_DIGEST),
     )
-
-
-def expand_site_key(key: SecretKey) -> SiteKeys:
-    """Derive the outputs of a site key."""
-    return SiteKeys(Aes(derive(key, SITE_WRAP)), Aes(derive(key, SITE_SEAL)), derive(key, SITE_LOOKUP), derive(key, SITE_DIGEST))
 
 
 def check_matches(stored: bytes, keys: PolicyKeys, *, policy_name: str) -> None:
