@@ -23,6 +23,7 @@ class Compartment(StrEnum):
 
     SHRED = "shred"
     AVAILABILITY_MAIL = "availability-mail"
+    AVAILABILITY_FILES = "availability-files"
     PROVIDER = "provider"
     SIGNING = "signing"
 
@@ -36,7 +37,7 @@ class KeyEntry:
 
 
 class KeyStore(Protocol):
-    """AES-256 keys that seal and open small values (at most 4,096 bytes).
+    """Keys that seal and open small values: AES-256 and at most 4,096 bytes, but RSA-2048 and exactly 32 for availability-files (R-140).
 
     Raises, every method: `Unavailable` when the store cannot be read or written, `IntegrityFailure` when it opens wrong.
     """
@@ -47,6 +48,8 @@ class KeyStore(Protocol):
 
     def seal(self, compartment: Compartment, key_id: str, value: bytes, context: bytes) -> bytes:
         """Seal a value under a key with AES-256-GCM; `context` is the associated data and never empty.
+
+        In availability-files: with RSA-OAEP-256, the context as its label.
 
         Raises:
             NotFound: no such key (any more).

@@ -15,7 +15,7 @@ from keystead.ports.keystore import Compartment, KeyEntry, KeyStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SHRED, MAIL = Compartment.SHRED, Compartment.AVAILABILITY_MAIL
+SHRED, MAIL, FILES = Compartment.SHRED, Compartment.AVAILABILITY_MAIL, Compartment.AVAILABILITY_FILES
 CONTEXT = b"tenant/policy/1"
 
 
@@ -123,6 +123,72 @@ def test_limits_are_refused(store: KeyStore, call: Callable[[KeyStore], object],
         call(store)
     assert caught.value.code == code
     assert caught.value.mend
+
+
+# -- availability keys of files: RSA-2048 -----------------------------------------------------------------------------------------------
+
+
+KEY = bytes(range(32))
+
+
+def test_an_rsa_key_opens_what_it_sealed_and_no_two_boxes_are_alike(store: KeyStore) -> None:
+    """R-110, R-140."""
+    store.create(FILES, "k1")
+    boxes = [store.seal(FILES, "k1", KEY, CONTEXT) for _ in range(2)]
+    assert [store.open(FILES, "k1", box, CONTEXT) for box in boxes] == [KEY, KEY]
+    assert boxes[0] != boxes[1]
+    assert {len(box) for box in boxes} == {6 + 256}
+    store.create(FILES, "k1")
+    assert store.open(FILES, "k1", boxes[0], CONTEXT) == KEY, "creating twice changes nothing"
+
+
+def test_another_rsa_key_context_or_compartment_does_not_open(store: KeyStore) -> None:
+    """R-139, R-140."""
+    for compartment, key_id in ((FILES, "k1"), (FILES, "k2"), (MAIL, "k1")):
+        store.create(compartment, key_id)
+    box = store.seal(FILES, "k1", KEY, CONTEXT)
+    sealed_elsewhere = store.seal(MAIL, "k1", KEY, CONTEXT)
+    for compartment, key_id, wrong, context in (
+        (FILES, "k2", box, CONTEXT),
+        (FILES, "k1", box, b"tenant/policy/2"),
+        (FILES, "k1", box, CONTEXT + b"\0"),
+        (MAIL, "k1", box, CONTEXT),
+        (FILES, "k1", sealed_elsewhere, CONTEXT),
+    ):
+        with pytest.raises(IntegrityFailure) as caught:
+            store.open(compartment, key_id, wrong, context)
+        assert caught.value.code == "keystore_box_damaged"
+
+
+def test_a_change_of_any_byte_of_an_rsa_box_is_found(store: KeyStore) -> None:
+    """R-140."""
+    store.create(FILES, "k1")
+    box = store.seal(FILES, "k1", KEY, CONTEXT)
+    changed = [box[:at] + bytes([box[at] ^ 1]) + box[at + 1 :] for at in range(len(box))]
+    for wrong in [*changed, b"", box[:-1], box[:6], box + b"\0", box[:6] + b"\xff" * 256]:
+        with pytest.raises(IntegrityFailure):
+            store.open(FILES, "k1", wrong, CONTEXT)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33, 190])
+def test_an_rsa_key_wraps_one_key_and_nothing_else(store: KeyStore, size: int) -> None:
+    store.create(FILES, "k1")
+    with pytest.raises(InvalidRequest) as caught:
+        store.seal(FILES, "k1", bytes(size), CONTEXT)
+    assert caught.value.code == "keystore_value_not_a_key"
+
+
+def test_an_rsa_key_survives_a_rotation_and_dies_when_destroyed(store: KeyStore) -> None:
+    """R-151, R-152: the compartment is rewritten as any other."""
+    store.create(FILES, "k1")
+    store.create(FILES, "k2")
+    boxes = {key_id: store.seal(FILES, key_id, KEY, CONTEXT) for key_id in ("k1", "k2")}
+    assert store.rotate(FILES) == 2
+    store.destroy(FILES, ["k1"])
+    assert store.open(FILES, "k2", boxes["k2"], CONTEXT) == KEY
+    with pytest.raises(NotFound):
+        store.open(FILES, "k1", boxes["k1"], CONTEXT)
+    assert [entry.key_id for entry in store.entries(FILES)] == ["k2"]
 
 
 def test_the_memory_store_never_lets_a_destroyed_id_come_back() -> None:

@@ -89,7 +89,13 @@ def test_destruction_leaves_no_old_page_and_no_old_file(home: Home) -> None:
     store.destroy(SHRED, ["k7"])
     left = home.all_bytes()
     assert [key_id for key_id, sealed in old.items() if sealed in left or sealed[18:] in left] == []
-    assert home.epoch_files() == ["keystore-availability-mail.1", "keystore-provider.1", "keystore-shred.2", "keystore-signing.1"]
+    assert home.epoch_files() == [
+        "keystore-availability-files.1",
+        "keystore-availability-mail.1",
+        "keystore-provider.1",
+        "keystore-shred.2",
+        "keystore-signing.1",
+    ]
     assert home.on_server or (home.folder / "keys.db-wal").stat().st_size == 0
     assert len(store.entries(SHRED)) == 49
 
@@ -114,7 +120,7 @@ def test_nothing_public_and_nothing_stored_shows_a_key(home: Home) -> None:
     assert silent == {"create", "destroy", "prepare"}
     assert methods == answers.keys() | silent
     assert {name for name, _ in inspect.getmembers(KeyStore, inspect.isfunction) if not name.startswith("_")} == methods - {"prepare"}
-    assert len(home.random.keys) == 4 + 3 + 2, "four first epochs, three entries, two more epochs"
+    assert len(home.random.keys) == 5 + 3 + 2, "five first epochs, three entries, two more epochs"
     shown = repr(answers).encode() + repr(store).encode() + repr(vars(store)).encode() + home.all_bytes()
     home.close()
     shown += home.all_bytes()
@@ -231,7 +237,13 @@ def test_leftovers_of_a_failed_write_are_tidied_and_strangers_kept(home: Home) -
     store = home.process()
     assert [entry.key_id for entry in store.entries(SHRED)] == ["k1"]
     strangers = [".vault.1.tmp", "keystore-shred.01", "keystore-shredder.1", "vault.1"]
-    ours = ["keystore-availability-mail.1", "keystore-provider.1", "keystore-signing.1", "keystore-shred.1"]
+    ours = [
+        "keystore-availability-files.1",
+        "keystore-availability-mail.1",
+        "keystore-provider.1",
+        "keystore-signing.1",
+        "keystore-shred.1",
+    ]
     newer = ["keystore-shred.9"] if home.on_server else []  # somebody's who came after us, for all we know
     assert home.epoch_files() == sorted([*strangers, *ours, *newer])
     assert store.rotate(SHRED) == (10 if home.on_server else 2)

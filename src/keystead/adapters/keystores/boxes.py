@@ -1,6 +1,6 @@
-"""The three kinds of boxes of the key store, byte for byte (docs/spec/keystore.md section 2). Pure.
+"""The boxes of the key store, byte for byte (docs/spec/keystore.md section 2). Pure.
 
-One layout serves all: magic, version, algorithm, nonce, ciphertext, tag. The magic tells the kinds apart and is authenticated
+One layout serves all but what an RSA key wraps: magic, version, algorithm, nonce, ciphertext, tag. The magic tells the kinds apart and is authenticated
 with the rest of the header, so that a box of one kind never opens as another. Fields of the associated data carry their
 lengths: no two lists of fields give the same bytes.
 """
@@ -28,6 +28,12 @@ class Kind(Enum):
     EPOCH_KEY = b"KSKE"
     ENTRY_KEY = b"KSKN"
     VALUE = b"KSKB"
+
+
+RSA_OAEP_256 = 2
+RSA_HEADER = b"KSKR" + bytes((VERSION, RSA_OAEP_256))
+RSA_BOX_BYTES = HEADER_BYTES + 256
+"""What an RSA-2048 key wraps: magic, version, algorithm, and as many bytes as the modulus."""
 
 
 class WrongBox(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from keystead.adapters.keystores.entries import RSA_COMPARTMENTS, RSA_VALUE_BYTES
 from keystead.core.errors import IntegrityFailure, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -40,12 +41,18 @@ def check_context(context: bytes) -> None:
         )
 
 
-def check_value(value: bytes) -> None:
+def check_value(compartment: Compartment, value: bytes) -> None:
     """Refuse what is no key: the store wraps keys, it does not encrypt data.
 
     Raises:
-        InvalidRequest: the value is too long.
+        InvalidRequest: the value is too long, or for an RSA key not exactly one key.
     """
+    if compartment in RSA_COMPARTMENTS and len(value) != RSA_VALUE_BYTES:
+        raise InvalidRequest(
+            "keystore_value_not_a_key",
+            f"the value is {len(value)} bytes long",
+            f"a key of compartment {compartment} wraps exactly {RSA_VALUE_BYTES} bytes",
+        )
     if len(value) > MAX_VALUE_BYTES:
         raise InvalidRequest(
             "keystore_value_too_long",

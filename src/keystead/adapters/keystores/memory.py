@@ -10,14 +10,14 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from keystead.adapters.keystores import boxes
+from keystead.adapters.keystores.entries import entry_of, fresh_material
 from keystead.adapters.keystores.limits import box_does_not_open, check_context, check_key_id, check_value, no_such_key
-from keystead.core.formats.aead import Aes
-from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.ports.keystore import Compartment, KeyEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from keystead.adapters.keystores.entries import Entry
     from keystead.core.ids import RandomBytes
     from keystead.ports.clock import Clock
 
@@ -29,7 +29,7 @@ class MemoryKeyStore:
         self._clock = clock
         self._random = random
         self._lock = Lock()
-        self._keys: dict[tuple[Compartment, str], tuple[KeyEntry, Aes]] = {}
+        self._keys: dict[tuple[Compartment, str], tuple[KeyEntry, Entry]] = {}
         self._destroyed: set[tuple[Compartment, str]] = set()
         self._epochs = dict.fromkeys(Compartment, 1)
 
@@ -43,21 +43,19 @@ class MemoryKeyStore:
             assert (compartment, key_id) not in self._destroyed, f"{key_id} was destroyed and must not come back"
             if (compartment, key_id) not in self._keys:
                 entry = KeyEntry(key_id, self._clock.now())
-                self._keys[compartment, key_id] = (entry, Aes(SecretKey(self._random(KEY_BYTES))))
+                self._keys[compartment, key_id] = (entry, entry_of(compartment, fresh_material(compartment, self._random), self._random))
 
     def seal(self, compartment: Compartment, key_id: str, value: bytes, context: bytes) -> bytes:
         """Seal a value under a key."""
         check_context(context)
-        check_value(value)
-        fields = boxes.value_fields(compartment, key_id, context)
-        return boxes.seal(self._cipher(compartment, key_id), boxes.Kind.VALUE, value, fields, self._random)
+        check_value(compartment, value)
+        return self._entry(compartment, key_id).seal(value, boxes.value_fields(compartment, key_id, context))
 
     def open(self, compartment: Compartment, key_id: str, box: bytes, context: bytes) -> bytes:
         """Open what `seal` returned."""
         check_context(context)
-        fields = boxes.value_fields(compartment, key_id, context)
         try:
-            return boxes.unseal(self._cipher(compartment, key_id), boxes.Kind.VALUE, box, fields)
+            return self._entry(compartment, key_id).open(box, boxes.value_fields(compartment, key_id, context))
         except boxes.WrongBox:
             raise box_does_not_open(compartment, key_id) from None
 
@@ -82,7 +80,7 @@ class MemoryKeyStore:
             self._epochs[compartment] += 1
             return self._epochs[compartment]
 
-    def _cipher(self, compartment: Compartment, key_id: str) -> Aes:
+    def _entry(self, compartment: Compartment, key_id: str) -> Entry:
         check_key_id(key_id)
         with self._lock:
             found = self._keys.get((compartment, key_id))

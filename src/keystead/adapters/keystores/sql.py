@@ -24,6 +24,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from keystead.adapters.files import translated as translated_file_errors
 from keystead.adapters.keystores import boxes
+from keystead.adapters.keystores.entries import entry_of, fresh_material
 from keystead.adapters.keystores.epochs import EpochFiles
 from keystead.adapters.keystores.limits import box_does_not_open, check_context, check_key_id, check_value, no_such_key
 from keystead.adapters.sql.engine import is_server, reading, writing
@@ -31,8 +32,6 @@ from keystead.adapters.sql.keys_schema import COMPARTMENTS, ENTRIES
 from keystead.adapters.sql.migrate import ensure_current
 from keystead.adapters.sql.sqlite import empty_log
 from keystead.core.errors import IntegrityFailure, Unavailable
-from keystead.core.formats.aead import Aes
-from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.ports.keystore import Compartment, KeyEntry
 
 if TYPE_CHECKING:
@@ -41,7 +40,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from keystead.adapters.keystores.entries import Entry
+    from keystead.core.formats.aead import Aes
     from keystead.core.ids import RandomBytes
+    from keystead.core.secret import SecretKey
     from keystead.ports.clock import Clock
 
     Checkpoint = Callable[[str], None]
@@ -127,27 +129,26 @@ class SqlKeyStore:
     def create(self, compartment: Compartment, key_id: str) -> None:
         """Make a fresh key, unless it exists."""
         check_key_id(key_id)
+        material = fresh_material(compartment, self._random)
         with writing(self._engine) as connection:
             epoch, cipher = self._locked(connection, compartment)
             if connection.execute(_ONE_ENTRY, {"compartment": compartment, "key_id": key_id}).first() is not None:
                 return
-            sealed = self._sealed(cipher, compartment, key_id, epoch, self._random(KEY_BYTES))
+            sealed = self._sealed(cipher, compartment, key_id, epoch, material)
             row = {"compartment": compartment, "key_id": key_id, "created": self._clock.now(), "sealed": sealed}
             connection.execute(insert(ENTRIES), row)
 
     def seal(self, compartment: Compartment, key_id: str, value: bytes, context: bytes) -> bytes:
         """Seal a value under a key."""
         check_context(context)
-        check_value(value)
-        fields = boxes.value_fields(compartment, key_id, context)
-        return boxes.seal(self._entry(compartment, key_id), boxes.Kind.VALUE, value, fields, self._random)
+        check_value(compartment, value)
+        return self._entry(compartment, key_id).seal(value, boxes.value_fields(compartment, key_id, context))
 
     def open(self, compartment: Compartment, key_id: str, box: bytes, context: bytes) -> bytes:
         """Open what `seal` returned."""
         check_context(context)
-        fields = boxes.value_fields(compartment, key_id, context)
         try:
-            return boxes.unseal(self._entry(compartment, key_id), boxes.Kind.VALUE, box, fields)
+            return self._entry(compartment, key_id).open(box, boxes.value_fields(compartment, key_id, context))
         except boxes.WrongBox:
             raise box_does_not_open(compartment, key_id) from None
 
@@ -240,8 +241,8 @@ class SqlKeyStore:
             )
         self._checkpoint("log emptied")
 
-    def _entry(self, compartment: Compartment, key_id: str) -> Aes:
-        """The cipher of one key, for one call.
+    def _entry(self, compartment: Compartment, key_id: str) -> Entry:
+        """One key, for one call.
 
         Raises:
             NotFound: no such key.
@@ -257,7 +258,7 @@ class SqlKeyStore:
             with writing(self._engine) as connection:
                 epoch, sealed = _found(connection, compartment, key_id)
                 cipher = self._required(compartment, epoch)
-        return Aes(SecretKey(self._unsealed(cipher, compartment, key_id, epoch, sealed)))
+        return entry_of(compartment, self._unsealed(cipher, compartment, key_id, epoch, sealed), self._random)
 
     def _locked(self, connection: Connection, compartment: Compartment) -> tuple[int, Aes]:
         """The epoch in force and its cipher, for a holder of the write lock."""

@@ -36,5 +36,5 @@ ENTRIES = Table(
     Column("compartment", String(32), ForeignKey("compartments.name"), primary_key=True),
     Column("key_id", String(255), primary_key=True),
     Column("created", BigInteger, nullable=False, comment="milliseconds since 1970-01-01 UTC"),
-    Column("sealed", LargeBinary, nullable=False, comment="66 bytes: the key under the epoch key"),
+    Column("sealed", LargeBinary, nullable=False, comment="the key under the epoch key: 66 bytes, more for an RSA key"),
 )

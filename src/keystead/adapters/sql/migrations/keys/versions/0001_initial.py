@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("compartment", sa.String(length=32), nullable=False),
         sa.Column("key_id", sa.String(length=255), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False, comment="milliseconds since 1970-01-01 UTC"),
-        sa.Column("sealed", sa.LargeBinary(), nullable=False, comment="66 bytes: the key under the epoch key"),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False, comment="the key under the epoch key: 66 bytes, more for an RSA key"),
         sa.ForeignKeyConstraint(["compartment"], ["compartments.name"], name=op.f("fk_entries_compartment")),
         sa.PrimaryKeyConstraint("compartment", "key_id", name=op.f("pk_entries")),
     )
