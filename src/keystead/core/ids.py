@@ -57,11 +57,6 @@ def is_id(text: str) -> bool:
     return True
 
 
-def id_bytes(identifier: str) -> bytes:
-    """The 16 bytes of an id, as formats carry it."""
-    return uuid.UUID(identifier).bytes
-
-
 def policy_name(text: str) -> str:
     """A valid policy name (decision D4, R-082).
 

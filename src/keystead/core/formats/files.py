@@ -21,13 +21,11 @@ from blake3 import blake3
 from keystead.core.door import key_bytes
 from keystead.core.errors import IntegrityFailure
 from keystead.core.formats.context import Context, key_context, object_context
-from keystead.core.formats.key_ref import raw_id
+from keystead.core.formats.key_ref import id_of, raw_id
 from keystead.core.keys.hierarchy import keyed_hash
 from keystead.core.stores.files import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from keystead.core.formats.aead import Readable
     from keystead.core.keys.hierarchy import SiteKeys
 
@@ -217,14 +215,8 @@ def decode_manifest(data: bytes, *, object_name: str) -> Manifest:
     pairs = list(_ENTRY.iter_unpack(memoryview(data)[start:]))
     if len({raw for raw, _ in pairs}) != len(pairs):
         raise damaged(object_name)
-    return Manifest(size, tuple(_entries(pairs, _sizes(size))), media_type)
-
-
-def _entries(pairs: list[tuple[bytes, bytes]], sizes: list[int]) -> Iterator[ManifestEntry]:
-    """Ids are written by hand: a tenth of what the library's class costs, and a large file has thousands."""
-    for (raw, digest), size in zip(pairs, sizes, strict=True):
-        digits = raw.hex()
-        yield ManifestEntry(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}", size, digest)
+    entries = [ManifestEntry(id_of(raw), length, digest) for (raw, digest), length in zip(pairs, _sizes(size), strict=True)]
+    return Manifest(size, tuple(entries), media_type)
 
 
 def _sizes(size: int) -> list[int]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
-from uuid import UUID
 
 from keystead.core.errors import IntegrityFailure
 from keystead.core.formats import sealed_object
 from keystead.core.formats.aead import NONCE_BYTES, Aes, Readable
 from keystead.core.formats.context import Context, object_context
-from keystead.core.formats.key_ref import raw_id
+from keystead.core.formats.key_ref import id_of, raw_id
 
 if TYPE_CHECKING:
     from zstandard import ZstdCompressor
@@ -246,7 +245,7 @@ def open_index(
         _refuse(pack_id)
     if not plaintext or len(plaintext) % _ENTRY.size or sealed_object.parse_header(box, object_name=pack_id).compressed:
         _refuse(pack_id)
-    entries = [PackEntry(str(UUID(bytes=raw)), offset, length) for raw, offset, length in _ENTRY.iter_unpack(plaintext)]
+    entries = [PackEntry(id_of(raw), offset, length) for raw, offset, length in _ENTRY.iter_unpack(plaintext)]
     end = HEADER_BYTES
     for entry in entries:
         if entry.offset != end or entry.length < sealed_object.OVERHEAD_BYTES:
