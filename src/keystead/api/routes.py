@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from keystead.api.call import Content
-from keystead.api.types import mailboxes, policies, tenants, tokens, vault_clients, vaults, watching
+from keystead.api.types import mailboxes, policies, sites, tenants, tokens, vault_clients, vaults, watching
 from keystead.api.types.base import Empty
 
 if TYPE_CHECKING:
@@ -89,6 +89,33 @@ def _vault_route(
         side=Side.VAULT,
         changes=changes,
         max_body=max_body,
+    )
+
+
+def _site_route(
+    name: str,
+    endpoint: str,
+    handler: str,
+    types: tuple[Any, Any],
+    *,
+    body: Body = Body.JSON,
+    changes: bool = True,
+    max_body: int = 64 * KIB,
+    timeout: float = 30.0,
+) -> Route:
+    """A row about a site; every one of them is about one tenant."""
+    method, path = endpoint.split(" ")
+    return Route(
+        name,
+        method,
+        "/v1/tenants/{tenant}" + path,
+        f"keystead.services.{handler}",
+        request=types[0],
+        response=types[1],
+        body=body,
+        max_body=max_body,
+        timeout=timeout,
+        changes=changes,
     )
 
 
@@ -643,6 +670,48 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         timeout=600,
         changes=False,
     ),
+    # sites and files: a site is named by its URL, which no path takes, so it travels as query or in the body
+    _site_route("site.create", "POST /sites", "sites:create_site", (sites.CreateSite, sites.SiteView)),
+    _site_route("site.list", "GET /sites", "sites:list_sites", (sites.ListSites, list[sites.SiteView]), changes=False),
+    _site_route("site.show", "GET /site", "sites:show_site", (sites.NameSite, sites.SiteStatus), changes=False),
+    _site_route("site.set", "PATCH /site", "sites:set_site", (sites.SetSite, sites.SiteView)),
+    _site_route("site.delete", "DELETE /site", "sites:delete_site", (sites.NameSite, tenants.Done)),
+    _site_route("site.member.add", "POST /site/members", "sites:add_member", (sites.SiteMember, sites.MembersView)),
+    _site_route("site.member.remove", "DELETE /site/members", "sites:remove_member", (sites.SiteMember, sites.MembersView)),
+    _site_route("site.member.list", "GET /site/members", "sites:list_members", (sites.NameSite, sites.MembersView), changes=False),
+    _site_route("site.files", "GET /site/files", "site_files:list_files", (sites.ListFiles, list[sites.FileView]), changes=False),
+    _site_route(
+        "site.upload",
+        "PUT /site/content",
+        "site_files:upload",
+        (sites.UploadFile, sites.FileView),
+        body=Body.UPLOAD,
+        max_body=256 * 1024 * MIB,
+        timeout=24 * 3600,
+    ),
+    _site_route(
+        "site.upload-batch",
+        "POST /site/files",
+        "site_files:upload_batch",
+        (sites.UploadBatch, sites.BatchResult),
+        body=Body.BATCH,
+        max_body=9 * MIB,
+        timeout=120,
+    ),
+    _site_route(
+        "site.download",
+        "GET /site/content",
+        "site_files:download",
+        (sites.DownloadFile, Content),
+        body=Body.DOWNLOAD,
+        timeout=24 * 3600,
+        changes=False,
+    ),
+    _site_route("site.make-folder", "POST /site/folders", "site_files:make_folder", (sites.MakeFolder, sites.FileView)),
+    _site_route("site.move", "POST /site/move", "site_files:move", (sites.MoveFile, sites.FileView)),
+    _site_route("site.remove", "DELETE /site/files", "site_files:remove", (sites.RemoveFile, sites.RemovedView), timeout=300),
+    _site_route("site.versions", "GET /site/versions", "site_files:versions", (sites.NameFile, list[sites.VersionView]), changes=False),
+    _site_route("site.restore-version", "POST /site/versions", "site_files:restore_version", (sites.RestoreVersion, sites.FileView)),
     # watching
     Route(
         "audit.search",

@@ -23,20 +23,27 @@ class Settings:
 
     Attributes:
         mail_max_age: outage tolerance: how long a cached policy key rides out vaults that cannot be reached (design section 5).
-        renew_before: how long before the end of `mail_max_age` an alert is raised while renewal fails (R-118, R-119).
+        files_max_age: the same for the policy keys of files, after which nothing opens them but a customer key (R-117, R-120).
+        file_ask_offset: how long after the first customer key of files the second is asked, unless the first has answered (R-116).
+        renew_before: how long before the end of `mail_max_age` or `files_max_age` a key nobody uses is renewed, and an alert is raised while
+            that fails (R-118, R-119).
         probe_interval: revocation delay: a cached key whose last answer is older is asked for again before use.
         denial_confirm: after how long a first denial of both keys is confirmed.
         mixed_grace_intervals: how many probe intervals a cached key serves after one key was denied and the other faulted.
         vault_timeout: for one vault call, all in all.
         probe_lease: how long one process may take to probe for the whole fleet.
         move_warning: when an unfinished change of hierarchy is flagged (R-093); move_escalation: when it is escalated (conflict C3).
+        registration_warning: when an unfinished registration, roll, recovery or return of a geo's files is flagged (R-122).
         object_grace: how long replaced objects are kept for readers that still hold their place.
         orphan_grace: how old an object or key without a row must be to be collected.
         job_lease: how long a runner may be silent before another takes its job; slice_time: how long one slice may take.
         slice_items: items, and slice_bytes: bytes, that one slice of a move handles at most.
         rewrap_batch: mailboxes re-wrapped in one slice.
         max_item_bytes: largest item taken in (150 MiB, as large as mail systems of the field go).
-        import_batch_bytes: how many bytes of small items one import call carries.
+        import_batch_bytes: how many bytes of small items, or of small files, one call carries.
+        file_versions_kept: how many versions of a file are kept, the current one among them.
+        max_file_bytes: largest file taken in (250 GiB, as large as the field's file services go).
+        site_quota_bytes: how much the current versions of a new site's files may hold.
         claim_token_lifetime, token_lifetime: of tokens for new people, and for calls.
         service_token_lifetime: longest life of a program's token.
         access_token_lifetime: of the signed tokens that stored ones are exchanged for.
@@ -63,6 +70,8 @@ class Settings:
     """
 
     mail_max_age: int = 4 * _HOUR
+    files_max_age: int = 24 * _HOUR
+    file_ask_offset: int = 150
     renew_before: int = 2 * _HOUR
     probe_interval: int = 60 * _SECOND
     denial_confirm: int = 2 * _SECOND
@@ -71,6 +80,7 @@ class Settings:
     probe_lease: int = 20 * _SECOND
     move_warning: int = 72 * _HOUR
     move_escalation: int = 7 * _DAY
+    registration_warning: int = 4 * _HOUR
     object_grace: int = 1 * _HOUR
     orphan_grace: int = 24 * _HOUR
     job_lease: int = 30 * _SECOND
@@ -80,6 +90,9 @@ class Settings:
     rewrap_batch: int = 5_000
     max_item_bytes: int = 150 * 1024 * 1024
     import_batch_bytes: int = 7 * 1024 * 1024
+    file_versions_kept: int = 100
+    max_file_bytes: int = 250 * 1024**3
+    site_quota_bytes: int = 1024**4
     claim_token_lifetime: int = 7 * _DAY
     token_lifetime: int = 90 * _DAY
     service_token_lifetime: int = 365 * _DAY
@@ -111,6 +124,8 @@ class Settings:
 
 LIMITS: Mapping[str, tuple[int, int]] = {
     "mail_max_age": (0, 3 * _DAY),
+    "files_max_age": (0, 3 * _DAY),
+    "file_ask_offset": (0, 5 * _SECOND),
     "renew_before": (0, 3 * _DAY),
     "probe_interval": (100, 1 * _HOUR),
     "denial_confirm": (0, 1 * _MINUTE),
@@ -119,6 +134,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "probe_lease": (1 * _SECOND, 5 * _MINUTE),
     "move_warning": (0, 365 * _DAY),
     "move_escalation": (0, 365 * _DAY),
+    "registration_warning": (0, 365 * _DAY),
     "object_grace": (0, 30 * _DAY),
     "orphan_grace": (1 * _HOUR, 365 * _DAY),
     "job_lease": (5 * _SECOND, 1 * _HOUR),
@@ -128,6 +144,9 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "rewrap_batch": (1, 100_000),
     "max_item_bytes": (1024, 2 * 1024 * 1024 * 1024),
     "import_batch_bytes": (1024, 8 * 1024 * 1024),
+    "file_versions_kept": (1, 10_000),
+    "max_file_bytes": (1024, 256 * 1024**3),
+    "site_quota_bytes": (0, 2**53),
     "claim_token_lifetime": (1 * _MINUTE, 30 * _DAY),
     "token_lifetime": (1 * _MINUTE, 2 * 365 * _DAY),
     "service_token_lifetime": (1 * _MINUTE, 2 * 365 * _DAY),

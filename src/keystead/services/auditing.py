@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 from keystead.core.access.principal import Role
 from keystead.core.access.throttle import group_of
-from keystead.core.audit.record import CALLS_REFUSED, OPERATIONS, SIGN_IN_FAILED, SYSTEM_ACCOUNT, AuditRecord, RecordType, UserType
+from keystead.core.audit.record import (
+    CALLS_REFUSED,
+    EXCHANGE,
+    OPERATIONS,
+    SHAREPOINT,
+    SIGN_IN_FAILED,
+    SYSTEM_ACCOUNT,
+    AuditRecord,
+    RecordType,
+    UserType,
+)
 from keystead.core.errors import KeysteadError, Unauthenticated, Unavailable
 from keystead.core.ids import new_id
 from keystead.services.refusals import Counted
@@ -24,6 +34,7 @@ MOST_DETAIL = 1_000
 """Characters of an error's text in a record: some repeat a name that was asked for, which may be as long as a request."""
 _ADMIN_ROLES = frozenset(Role) - {Role.USER, Role.LOCKBOX_APPROVER}
 _ITEM_ROUTES = frozenset({"mailbox.read", "mailbox.items", "mailbox.delete-item"})
+_OF_FILES = frozenset({RecordType.SHAREPOINT, RecordType.SHAREPOINT_FILE})
 
 
 def record(
@@ -34,6 +45,7 @@ def record(
     parameters: tuple[tuple[str, str], ...] = (),
     *,
     operation: str = "",
+    record_type: RecordType | None = None,
     result: str = "Succeeded",
 ) -> None:
     """Append the record of an act a caller asked for.
@@ -45,21 +57,23 @@ def record(
         object_id: id or directory name of what was acted on.
         parameters: every parameter of the act; ids and directory names only.
         operation: name of the operation where it differs from the route's.
+        record_type: of the record, where it differs from the route's.
         result: `Succeeded` or `Failed`.
     """
     principal = call.principal
+    kind = record_type or (RecordType.EXCHANGE_ITEM if call.route in _ITEM_ROUTES else RecordType.EXCHANGE_ADMIN)
     _append(
         tx,
         AuditRecord(
             id=new_id(services.random),
             creation_time=services.clock.now(),
-            record_type=RecordType.EXCHANGE_ITEM if call.route in _ITEM_ROUTES else RecordType.EXCHANGE_ADMIN,
+            record_type=kind,
             operation=operation or OPERATIONS.get(call.route, call.route),
             organization_id=call.tenant_id,
             user_type=_user_type(principal),
             user_key=principal.upn if principal.scopes is None else principal.token_id,  # a program's acts name its token too
             user_id=principal.upn,
-            workload="Exchange",
+            workload=SHAREPOINT if kind in _OF_FILES else EXCHANGE,
             result_status=result,
             object_id=object_id,
             client_ip=call.client_ip,
@@ -94,7 +108,7 @@ def record_system(
             user_type=UserType.SYSTEM,
             user_key=SYSTEM_ACCOUNT,
             user_id=SYSTEM_ACCOUNT,
-            workload="Exchange",
+            workload=EXCHANGE,
             result_status=result,
             object_id=object_id,
             client_ip="",
@@ -149,7 +163,7 @@ def record_counted(services: Services, reports: Sequence[Counted]) -> None:
         return
     with services.db.write() as tx:
         for report in reports:
-            _append_count(services, tx, RecordType.EXCHANGE_ADMIN, CALLS_REFUSED, "Exchange", report, "Calls")
+            _append_count(services, tx, RecordType.EXCHANGE_ADMIN, CALLS_REFUSED, EXCHANGE, report, "Calls")
 
 
 def _append_count(

@@ -119,6 +119,18 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "mailbox.read": _PEOPLE,
     "mailbox.delete-item": _PEOPLE,
     "mailbox.search": _PEOPLE,
+    # sites and files: whose content somebody may reach is decided by the site's owner, members and whether it is shared
+    "site.create": _PEOPLE,  # a personal drive of one's own; other sites take an administrator
+    "site.list": _PEOPLE,
+    "site.set": _EXCHANGE,
+    "site.delete": _EXCHANGE,
+    **{
+        f"site.{verb}": _PEOPLE
+        for verb in (
+            *("show", "member.add", "member.remove", "member.list", "files", "upload", "upload-batch", "download"),
+            *("make-folder", "move", "remove", "versions", "restore-version"),
+        )
+    },
     # watching
     "audit.search": _AUDIT,
     "alerts.list": _DIRECTORY,
@@ -131,7 +143,13 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "job.cancel": _EXCHANGE,
 }
 
-CONTENT = frozenset({"mailbox.items", "mailbox.read", "mailbox.search", "mailbox.delete-item", "mailbox.delegate"})
+CONTENT = frozenset(
+    {
+        *("mailbox.items", "mailbox.read", "mailbox.search", "mailbox.delete-item", "mailbox.delegate"),
+        *("site.files", "site.download", "site.versions", "site.move", "site.remove", "site.restore-version"),
+        *("site.member.add", "site.member.remove"),
+    }
+)
 """Routes that show, find or change content: the provider's people never pass, not even in dev homes (R-193)."""
 
 

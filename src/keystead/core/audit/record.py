@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+EXCHANGE, SHAREPOINT = "Exchange", "SharePoint"
+"""Workloads of records."""
 FALLBACK = "Fallback to Availability Key"
 SIGN_IN_FAILED = "UserLoginFailed"
 CALLS_REFUSED = "CallsRefused"
@@ -49,6 +51,11 @@ OPERATIONS: Mapping[str, str] = {
     "mailbox.items": "MailItemsAccessed",
     "mailbox.delete-item": "HardDelete",
     "mailbox.search": "New-MailboxSearch",
+    "site.create": "SiteCreated",
+    "site.set": "SiteChanged",
+    "site.delete": "SiteDeleted",
+    "site.member.add": "SiteMemberAdded",
+    "site.member.remove": "SiteMemberRemoved",
     "job.cancel": "Remove-MoveRequest",
     "keystore.rotate": "Update-KeyStoreEpoch",
     "keystore.roll": "Update-AvailabilityKey",
@@ -65,6 +72,8 @@ class RecordType(IntEnum):
 
     EXCHANGE_ADMIN = 1
     EXCHANGE_ITEM = 2
+    SHAREPOINT = 4
+    SHAREPOINT_FILE = 6
     DATA_CENTER = 10
     SIGN_IN = 15
     COMPLIANCE = 18
