@@ -213,6 +213,10 @@ class PolicyRows(Protocol):
 
     def set_availability_key(self, policy_id: str, key_id: str) -> None: ...
 
+    def remove(self, policy_id: str) -> None:
+        """A policy under which nothing lies any more, with its versions, copies and state; nothing when it is gone already."""
+        ...
+
     def update(self, policy_id: str, *, name: str, description: str, enabled: bool) -> None:
         """Raises Conflict when the name is taken."""
         ...
@@ -229,8 +233,8 @@ class PolicyRows(Protocol):
 
     def save_state(self, state: PolicyState) -> None: ...
 
-    def ageing(self, *, after: int, until: int, probed_until: int, limit: int) -> list[str]:
-        """Policies of any tenant whose last success lies between, and that were not asked since: for the service's own upkeep."""
+    def ageing(self, workload: Workload, *, after: int, until: int, probed_until: int, limit: int) -> list[str]:
+        """Policies of a workload, of any tenant, whose last success lies between, and that were not asked since: for the service's own upkeep."""
         ...
 
     def take_probe_lease(self, policy_id: str, owner: str, now: int, until: int) -> bool:

@@ -35,6 +35,7 @@ from keystead.core.alerts import (
 from keystead.core.errors import IntegrityFailure, KeysteadError, NotFound, Unavailable
 from keystead.core.ids import new_id
 from keystead.core.jobs import JobState
+from keystead.core.policies.policy import Workload
 from keystead.ports.clock import DAY, MINUTE, SECOND
 from keystead.ports.keystore import Compartment
 from keystead.ports.notify import Message, NotDelivered
@@ -283,15 +284,20 @@ def _old(services: Services) -> None:
 def _keys(services: Services) -> None:
     """Ask the keys of policies that nobody uses: those whose cached key nears its end (R-118), and those with an alert that may be over."""
     now, settings = services.clock.now(), services.settings
-    opened = services.keyring.opened()
-    renew_at = now - (settings.mail_max_age - settings.renew_before)
+    probed_until = now - settings.probe_interval
+
+    def renew_at(workload: Workload) -> int:
+        return now - (services.keyring.max_age(workload) - settings.renew_before)
+
+    wanted: list[str] = []
     with services.db.read() as tx:
-        wanted = tx.policies.ageing(
-            after=now - settings.mail_max_age, until=renew_at, probed_until=now - settings.probe_interval, limit=MOST_ASKED
-        )
-        for policy_id, opened_at in opened.items():
-            if (state := _state(tx, policy_id)) and max(opened_at, state.succeeded_at) <= renew_at:
-                wanted += [policy_id] if state.probed_at <= now - settings.probe_interval else []
+        for workload in (Workload.MAIL, Workload.FILES):
+            after = now - services.keyring.max_age(workload)
+            wanted += tx.policies.ageing(workload, after=after, until=renew_at(workload), probed_until=probed_until, limit=MOST_ASKED)
+        for opened in services.keyring.opened():
+            policy = opened.policy
+            if (state := _state(tx, policy.id)) and max(opened.opened_at, state.succeeded_at) <= renew_at(policy.workload):
+                wanted += [policy.id] if state.probed_at <= probed_until else []
         for alert in tx.alerts.lasting_of(KEY_KINDS, BATCH):
             if (state := _state(tx, alert.subject_id)) and state.probed_at <= now - settings.alert_recheck:
                 wanted.append(alert.subject_id)

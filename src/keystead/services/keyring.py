@@ -2,7 +2,7 @@
 
 Two numbers, two purposes:
 
-- *outage tolerance* (`mail_max_age`): how long a cached policy key rides out vaults that cannot be reached;
+- *outage tolerance* (`mail_max_age`, `files_max_age`): how long a cached policy key rides out vaults that cannot be reached;
 - *revocation delay* (`probe_interval`): a cached key whose last answer is older is asked for again before it is used.
 
 How a key is opened:
@@ -10,10 +10,12 @@ How a key is opened:
 1. A cached key is used while its generation is the one in the database, and the latest pair of outcomes is young and allows it
    (`core.keys.decide`). The pair and the generation are shared by all processes through the policy's state row.
 2. When the pair is too old, both customer keys are asked with a real unwrapKey: by one process for all, under a lease.
-3. Without a cached key, the two customer keys are asked in random order (R-142), the second only when the first fails (R-143).
+3. Without a cached key, the two customer keys are asked in random order (R-142), the second only when the first fails (R-143). For files the
+   second is asked `file_ask_offset` after the first at the latest; the first checked success wins, a failure never does (R-116).
 4. A first denial of both is confirmed once after `denial_confirm`, then written with a new generation: every process drops what it holds.
 5. What the availability key opened is used by users only while both keys are system errors, and dies at the next probe. What it opened
-   for a system operation after a denial serves that operation alone. Each use is on the log before it happens (R-149).
+   for a system operation after a denial serves that operation alone. Each use is on the log before it happens (R-149). Files never get
+   there (R-120, R-148): theirs is used by `recover_by_instruction` alone.
 
 Everything opened below a policy key lives in its `OpenPolicy` and dies with it.
 """
@@ -23,7 +25,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -37,7 +39,7 @@ from keystead.core.formats.envelope import Envelope, WrapAlgorithm, decode, enco
 from keystead.core.formats.files import site_key_context
 from keystead.core.formats.mailbox_items import mailbox_key_context
 from keystead.core.formats.wrapped_key import unwrap, wrap
-from keystead.core.keys.decide import CachedKey, Family, Health, Limits, Operation, Verdict, decide, health
+from keystead.core.keys.decide import CachedKey, Decision, Family, Health, Limits, Operation, Verdict, decide, health
 from keystead.core.keys.hierarchy import (
     MailboxKeys,
     PolicyKeys,
@@ -75,6 +77,8 @@ MAX_CHILDREN, LEAST_CHILDREN = 20_000, 10
 """Mailbox and site keys a process keeps, 2.7 to 6 KB each: shared out evenly among the policies it has open, each of which keeps a few in any case. The
 least recently used go first."""
 
+ASKING_THREADS = 32
+"""Vaults asked at the same time. One that does not answer holds a thread for `vault_timeout`; policies in other vaults must not wait for it."""
 AVAILABILITY = "availability:"
 PROVIDER = "provider:"
 """Where a copy's key URI would be, for keys of the key store: prefix and id."""
@@ -243,11 +247,15 @@ class Keyring:
         self._settings = settings
         self._owner = owner
         self._tally = tally or Tally()
-        self._limits = Limits(max_age=settings.mail_max_age, mixed_grace=settings.mixed_grace_intervals * settings.probe_interval)
+        grace = settings.mixed_grace_intervals * settings.probe_interval
+        self._limits = {
+            Family.MAIL: Limits(max_age=settings.mail_max_age, mixed_grace=grace),
+            Family.FILES: Limits(max_age=settings.files_max_age, mixed_grace=grace),
+        }
         self._open: dict[str, OpenPolicy] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
-        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="unwrap")
+        self._pool = ThreadPoolExecutor(max_workers=ASKING_THREADS, thread_name_prefix="unwrap")
 
     def close(self) -> None:
         """Forget every key and stop asking."""
@@ -257,6 +265,14 @@ class Keyring:
     def _room(self) -> int:
         """How many mailbox keys, or site keys, one policy may keep opened now."""
         return max(LEAST_CHILDREN, MAX_CHILDREN // max(1, len(self._open)))
+
+    def max_age(self, workload: Workload) -> int:
+        """Outage tolerance of a workload, in milliseconds."""
+        return self._limits[_family(workload)].max_age
+
+    def _decide(self, policy: Policy, operation: Operation, state: PolicyState, cached: CachedKey | None) -> Decision:
+        family = _family(policy.workload)
+        return decide(family, operation, _pair(state), cached, self._limits[family])
 
     # -- opening ------------------------------------------------------------------------------------------------------------------
 
@@ -299,8 +315,8 @@ class Keyring:
             self._open.pop(cached.policy.id, None)
             return None
         now = self._clock.now()
-        if not 0 <= now - cached.asked_at <= 2 * self._settings.mail_max_age:
-            # Till here others were believed: one `mail_max_age` of their successes, one of faults. But the state row may also be the
+        if not 0 <= now - cached.asked_at <= 2 * self.max_age(cached.policy.workload):
+            # Till here others were believed: one maximum age of their successes, one of faults. But the state row may also be the
             # word of somebody who merely can write to the database, so it does not keep a key alive for ever.
             self._open.pop(cached.policy.id, None)
             return None
@@ -323,7 +339,7 @@ class Keyring:
         age = now - max(cached.opened_at, state.succeeded_at)
         mixed_for = now - state.mixed_since if state.mixed_since else 0
         known = CachedKey(age, mixed_for) if age >= 0 and mixed_for >= 0 else None  # a time in the future proves no age
-        decision = decide(Family.MAIL, operation, _pair(state), known, self._limits)
+        decision = self._decide(cached.policy, operation, state, known)
         return decision.verdict in {Verdict.USE_CUSTOMER_KEY, Verdict.USE_CACHED}
 
     def _open_alone(self, policy_id: str, operation: Operation, request_id: str) -> OpenPolicy:
@@ -378,9 +394,8 @@ class Keyring:
         roles = list(CUSTOMER_ROLES)
         if self._random(1)[0] & 1:
             roles.reverse()
-        answers = [self._ask(policy, copies[roles[0]])]
-        if answers[0].key is None:
-            answers.append(self._ask(policy, copies[roles[1]]))
+        files = policy.workload is Workload.FILES
+        answers = self._ask_racing(policy, copies, roles) if files else self._ask_in_turn(policy, copies, roles)
         success = _success(answers)
         if (
             success is not None
@@ -388,7 +403,8 @@ class Keyring:
             and _state_outcome(state, success.role) is not OutcomeClass.SUCCESS
             and state.probed_at
         ):
-            answers.append(self._ask(policy, copies[roles[1]]))  # the last pair on record was worse: find out how things are now
+            other = next(role for role in roles if role is not success.role)
+            answers.append(self._ask(policy, copies[other]))  # the last pair on record was worse: find out how things are now
         if success is None:
             answers = self._confirmed(policy, copies, state, answers)
             success = _success(answers)
@@ -407,7 +423,7 @@ class Keyring:
         self, policy: Policy, copies: dict[CopyRole, PolicyCopy], state: PolicyState, operation: Operation, request_id: str
     ) -> OpenPolicy:
         """Neither customer key opened and no cached key may serve: the availability key, or no."""
-        decision = decide(Family.MAIL, operation, _pair(state), None, self._limits)
+        decision = self._decide(policy, operation, state, None)
         if decision.verdict is Verdict.USE_AVAILABILITY_KEY:
             faults_only = set(_pair(state)) == {OutcomeClass.SYSTEM_ERROR}
             return self._open_availability(policy, copies[CopyRole.AVAILABILITY], state, request_id, single=not faults_only)
@@ -417,6 +433,12 @@ class Keyring:
                 "policy_key_damaged",
                 f"no copy of the key of the policy {policy.name} opens: {said}",
                 "restore the policy's rows from a backup",
+            )
+        if decision.verdict is Verdict.UNAVAILABLE:
+            raise Unavailable(
+                "vault_unavailable",
+                f"no key vault answers for the policy {policy.name}, and files are never opened with the availability key: {said}",
+                "try again when a vault can be reached",
             )
         raise KeyDenied(
             "denied_by_customer_key",
@@ -444,19 +466,22 @@ class Keyring:
             extra={"tenant_id": policy.tenant_id, "policy_id": policy.id, "cause": cause, "request_id": request_id},
         )
         # A crash here leaves a record of a use that did not come about: the safe side.
+        key = self._unwrap_availability(policy, copy)
+        opened_at = self._clock.now() if single else state.probed_at  # what users may share ends with the pair that allows it
+        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.AVAILABILITY, opened_at, state.generation, self._room, single=single)
+        if not single:
+            self._open[policy.id] = opened
+        return opened
+
+    def _unwrap_availability(self, policy: Policy, copy: PolicyCopy) -> SecretKey:
         try:
-            key = self._unwrap_stored(policy, copy, Compartment.AVAILABILITY_MAIL, policy.availability_key_id)
+            return self._unwrap_stored(policy, copy, availability_compartment(policy.workload), policy.availability_key_id)
         except NotFound as error:
             raise KeyDenied(
                 "availability_key_destroyed",
                 f"the availability key of the policy {policy.name} was destroyed, and the customer's keys do not open",
                 "",
             ) from error
-        opened_at = self._clock.now() if single else state.probed_at  # what users may share ends with the pair that allows it
-        opened = OpenPolicy(policy, expand_policy_key(key), CopyRole.AVAILABILITY, opened_at, state.generation, self._room, single=single)
-        if not single:
-            self._open[policy.id] = opened
-        return opened
 
     def _open_provider(self, policy: Policy, copies: dict[CopyRole, PolicyCopy]) -> OpenPolicy:
         """The provider's default policy: its key is wrapped by the provider's root key alone (R-252)."""
@@ -479,7 +504,7 @@ class Keyring:
         except IntegrityFailure:
             return answer(Outcome(OutcomeClass.INTEGRITY, "envelope-mismatch"))
         try:
-            material = self._vaults.unwrap(policy.tenant_id, APPLICATIONS["mail"], copy.key_uri, envelope.wrapped)
+            material = self._vaults.unwrap(policy.tenant_id, _application(policy.workload), copy.key_uri, envelope.wrapped)
         except VaultFailure as failure:
             return answer(failure.outcome)
         if len(material) != KEY_BYTES:
@@ -490,6 +515,36 @@ class Keyring:
         except IntegrityFailure:
             return answer(Outcome(OutcomeClass.INTEGRITY, "check-value-mismatch"))
         return answer(SUCCESS, key)
+
+    def _ask_in_turn(self, policy: Policy, copies: dict[CopyRole, PolicyCopy], roles: Sequence[CopyRole]) -> list[Answer]:
+        """The second key only when the first fails (R-142, R-143)."""
+        answers = [self._ask(policy, copies[roles[0]])]
+        if answers[0].key is None:
+            answers.append(self._ask(policy, copies[roles[1]]))
+        return answers
+
+    def _ask_racing(self, policy: Policy, copies: dict[CopyRole, PolicyCopy], roles: Sequence[CopyRole]) -> list[Answer]:
+        """Both keys, the second a little later, or at once when the first has failed (R-116).
+
+        Returns:
+            The first checked success alone, or both answers. Whoever answers after a success is not waited for and not listened to: a
+            request under way cannot be taken back, and one that has not begun is not sent.
+        """
+        asked = [self._pool.submit(self._ask, policy, copies[roles[0]])]
+        wait(asked, timeout=self._settings.file_ask_offset / 1_000)
+        if not asked[0].done() or asked[0].result().key is None:
+            asked.append(self._pool.submit(self._ask, policy, copies[roles[1]]))
+        pending = set(asked)
+        answers: list[Answer] = []
+        while pending:
+            answered, pending = wait(pending, return_when=FIRST_COMPLETED)
+            answers += [future.result() for future in answered]
+            success = _success(answers)
+            if success is not None and pending:
+                for loser in pending:
+                    loser.cancel()
+                return [success]
+        return answers
 
     def _ask_both(self, policy: Policy, copies: dict[CopyRole, PolicyCopy]) -> list[Answer]:
         return list(self._pool.map(lambda role: self._ask(policy, copies[role]), CUSTOMER_ROLES))
@@ -556,7 +611,8 @@ class Keyring:
         primary, secondary = by_role[CopyRole.PRIMARY].outcome, by_role[CopyRole.SECONDARY].outcome
         kinds = (primary.kind, secondary.kind)
         mixed = set(kinds) == {OutcomeClass.DENIED, OutcomeClass.SYSTEM_ERROR}
-        evict = decide(Family.MAIL, Operation.USER, kinds, None, self._limits).evict
+        family = _family(policy.workload)
+        evict = decide(family, Operation.USER, kinds, None, self._limits[family]).evict
         with self._db.write() as tx:
             old = tx.policies.state(policy.id)
             if old.generation != seen.generation and not evict:
@@ -574,11 +630,13 @@ class Keyring:
             )
             tx.policies.save_state(state)
             last = max(state.succeeded_at, self._opened_at(policy.id))
-            wanted = _alerts_for(kinds, cached_age=now - last if last else 0, settings=self._settings)
+            near_expiry = last and now - last >= self.max_age(policy.workload) - self._settings.renew_before
+            wanted = _alerts_for(kinds, near_expiry=bool(near_expiry))
             gone = [kind for kind in KEY_KINDS if kind not in wanted]
             resolve_alerts(self._means, tx, policy.tenant_id, policy.id, gone)
+            geo = tx.sites.geo_of_policy(policy.id) if wanted and policy.workload is Workload.FILES else None
+            detail = (f"geo {geo.geo}: " if geo else "") + f"primary {primary}, secondary {secondary}"
             for kind in wanted:
-                detail = f"primary {primary}, secondary {secondary}"
                 raise_alert(self._means, tx, Condition(policy.tenant_id, kind, policy.id, detail))
         _log_change(policy, old, state)
         return state
@@ -613,11 +671,9 @@ class Keyring:
         """How many policy keys this process holds, by the role of the copy they came from."""
         return Counter(one.opened_by for one in list(self._open.values()))
 
-    def opened(self) -> Mapping[str, int]:
-        """The policies whose key this process holds from a customer key, and when one last answered for it."""
-        held = list(self._open.values())
-        customers = (one for one in held if one.opened_by in CUSTOMER_ROLES)
-        return {one.policy.id: one.opened_at for one in customers}
+    def opened(self) -> list[OpenPolicy]:
+        """The policies whose key this process holds from a customer key."""
+        return [one for one in list(self._open.values()) if one.opened_by in CUSTOMER_ROLES]
 
     def renew(self, policy_id: str) -> None:
         """Ask both keys of a policy though nobody uses it, unless somebody has just done so: to renew what is cached, or to raise the alert.
@@ -652,13 +708,13 @@ class Keyring:
         Raises:
             VaultFailure: the vault did not.
         """
-        wrapped = self._vaults.wrap(policy.tenant_id, APPLICATIONS["mail"], key_uri, key_bytes(key))
+        wrapped = self._vaults.wrap(policy.tenant_id, _application(policy.workload), key_uri, key_bytes(key))
         return self._sealed_copy(policy, version_id, role, Envelope(WrapAlgorithm.RSA_OAEP_256, wrapped.key_uri, wrapped.value))
 
     def wrap_stored(self, policy: Policy, version_id: str, role: CopyRole, key_id: str, key: SecretKey) -> PolicyCopy:
         """Have the key store wrap the policy key: the availability copy, or the provider's."""
         compartment, prefix = (
-            (Compartment.PROVIDER, PROVIDER) if role is CopyRole.PROVIDER else (Compartment.AVAILABILITY_MAIL, AVAILABILITY)
+            (Compartment.PROVIDER, PROVIDER) if role is CopyRole.PROVIDER else (availability_compartment(policy.workload), AVAILABILITY)
         )
         context = keystore_context(policy.tenant_id, policy.id, version_id, role.value)
         box = self._keystore.seal(compartment, key_id, key_bytes(key), context.encode())
@@ -680,14 +736,29 @@ class Keyring:
             raise_for(answers[0].outcome, f"the policy {policy.name}")
         return key
 
-    def round_trip(self, tenant_id: str, key_uri: str) -> Outcome:
+    def recover_by_instruction(self, policy: Policy, copies: dict[CopyRole, PolicyCopy]) -> SecretKey:
+        """The TIK, from its availability copy: for a recovery that the customer has asked for and that is on the log already (R-124, R-126).
+
+        Nothing else opens a files policy's availability copy, and nothing of it is kept here.
+
+        Raises:
+            KeyDenied: the availability key was destroyed.
+            IntegrityFailure: the copy is not what was written.
+        """
+        assert policy.workload is Workload.FILES, "mail has its own rules for the availability key"
+        self._tally.count(Counted.AVAILABILITY_KEY_USE, "recovery")
+        _log.warning("the availability key is used", extra={"tenant_id": policy.tenant_id, "policy_id": policy.id, "cause": "recovery"})
+        return self._unwrap_availability(policy, copies[CopyRole.AVAILABILITY])
+
+    def round_trip(self, tenant_id: str, key_uri: str, workload: Workload = Workload.MAIL) -> Outcome:
         """Wrap and unwrap 32 random bytes with a key, as the service would; SUCCESS when they come back (R-074). A reason names the step."""
         trial = self._random(KEY_BYTES)
+        application = _application(workload)
         step = "wrapKey"
         try:
-            wrapped = self._vaults.wrap(tenant_id, APPLICATIONS["mail"], key_uri, trial)
+            wrapped = self._vaults.wrap(tenant_id, application, key_uri, trial)
             step = "unwrapKey"
-            back = self._vaults.unwrap(tenant_id, APPLICATIONS["mail"], wrapped.key_uri, wrapped.value)
+            back = self._vaults.unwrap(tenant_id, application, wrapped.key_uri, wrapped.value)
         except VaultFailure as failure:
             return Outcome(failure.outcome.kind, f"{step}: {failure.outcome.reason}")
         return (
@@ -755,7 +826,21 @@ class Keyring:
         return key
 
 
-def _alerts_for(kinds: tuple[OutcomeClass, OutcomeClass], *, cached_age: int, settings: Settings) -> list[AlertKind]:
+def _family(workload: Workload) -> Family:
+    return Family.FILES if workload is Workload.FILES else Family.MAIL
+
+
+def _application(workload: Workload) -> str:
+    """As whom the service asks: distinct per workload (R-014)."""
+    return APPLICATIONS[_family(workload).value]
+
+
+def availability_compartment(workload: Workload) -> Compartment:
+    """Where the availability keys of a workload lie (R-139, R-140)."""
+    return Compartment.AVAILABILITY_FILES if workload is Workload.FILES else Compartment.AVAILABILITY_MAIL
+
+
+def _alerts_for(kinds: tuple[OutcomeClass, OutcomeClass], *, near_expiry: bool) -> list[AlertKind]:
     """Which conditions a pair of outcomes is."""
     if set(kinds) == {OutcomeClass.SUCCESS}:
         return []
@@ -766,7 +851,7 @@ def _alerts_for(kinds: tuple[OutcomeClass, OutcomeClass], *, cached_age: int, se
         wanted.append(AlertKind.KEY_DENIED)
     if OutcomeClass.SYSTEM_ERROR in kinds:
         wanted.append(AlertKind.KEY_UNREACHABLE)
-        if cached_age >= settings.mail_max_age - settings.renew_before:
+        if near_expiry:
             wanted.append(AlertKind.CACHE_NEAR_EXPIRY)
     return wanted
 

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
-from keystead.adapters.sql.keystead_schema import mailboxes, policies, policy_copies, policy_states, policy_versions, signing_keys
+from keystead.adapters.sql.keystead_schema import (
+    file_geos,
+    mailboxes,
+    policies,
+    policy_copies,
+    policy_states,
+    policy_versions,
+    signing_keys,
+)
 from keystead.adapters.sql.rows import Lookup, chunks, conflict
 from keystead.core.errors import IntegrityFailure
 from keystead.core.keys.outcome import OutcomeClass
@@ -191,6 +199,13 @@ class SqlPolicyRows:
     def set_availability_key(self, policy_id: str, key_id: str) -> None:
         self._connection.execute(update(policies).where(policies.c.id == policy_id).values(availability_key_id=key_id))
 
+    def remove(self, policy_id: str) -> None:
+        versions = select(policy_versions.c.id).where(policy_versions.c.policy_id == policy_id)
+        self._connection.execute(delete(policy_copies).where(policy_copies.c.version_id.in_(versions)))
+        self._connection.execute(delete(policy_versions).where(policy_versions.c.policy_id == policy_id))
+        self._connection.execute(delete(policy_states).where(policy_states.c.policy_id == policy_id))
+        self._connection.execute(delete(policies).where(policies.c.id == policy_id))
+
     def update(self, policy_id: str, *, name: str, description: str, enabled: bool) -> None:
         with conflict("policy_exists", f"there is a policy named {name} already", "choose another name"):
             self._connection.execute(
@@ -256,9 +271,18 @@ class SqlPolicyRows:
             )
         )
 
-    def ageing(self, *, after: int, until: int, probed_until: int, limit: int) -> list[str]:
+    def ageing(self, workload: Workload, *, after: int, until: int, probed_until: int, limit: int) -> list[str]:
         states = policy_states.c
-        query = select(states.policy_id).where(states.succeeded_at > after, states.succeeded_at <= until, states.probed_at <= probed_until)
+        query = (
+            select(states.policy_id)
+            .join(policies, policies.c.id == states.policy_id)
+            .where(
+                policies.c.workload == workload.value,
+                states.succeeded_at > after,
+                states.succeeded_at <= until,
+                states.probed_at <= probed_until,
+            )
+        )
         return list(self._connection.execute(query.order_by(states.succeeded_at).limit(limit)).scalars())
 
     def take_probe_lease(self, policy_id: str, owner: str, now: int, until: int) -> bool:
@@ -284,6 +308,12 @@ class SqlPolicyRows:
         candidates = list(known)
         named: set[str] = set()
         for part in chunks(candidates):
-            for column in (policies.c.shred_key_id, policies.c.availability_key_id, policies.c.id, signing_keys.c.id):
+            for column in (
+                policies.c.shred_key_id,
+                policies.c.availability_key_id,
+                policies.c.id,
+                file_geos.c.availability_key_id,
+                signing_keys.c.id,
+            ):
                 named.update(self._connection.execute(select(column).where(column.in_(part))).scalars())
         return [key_id for key_id in candidates if key_id not in named]
