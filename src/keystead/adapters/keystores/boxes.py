@@ -30,10 +30,8 @@ class Kind(Enum):
     VALUE = b"KSKB"
 
 
-RSA_OAEP_256 = 2
-RSA_HEADER = b"KSKR" + bytes((VERSION, RSA_OAEP_256))
-RSA_BOX_BYTES = HEADER_BYTES + 256
-"""What an RSA-2048 key wraps: magic, version, algorithm, and as many bytes as the modulus."""
+RSA_BOX_BYTES = 256
+"""What an RSA-2048 key wraps: as many bytes as the modulus, and nothing around them."""
 
 
 class WrongBox(Exception):

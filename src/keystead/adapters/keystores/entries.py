@@ -98,14 +98,14 @@ class RsaEntry:
 
     def seal(self, value: bytes, fields: tuple[bytes, ...]) -> bytes:
         """Seal a value of 32 bytes; the library draws OAEP's seed from the operating system's generator itself."""
-        return boxes.RSA_HEADER + self._key.public_key().encrypt(value, _oaep(fields))
+        return self._key.public_key().encrypt(value, _oaep(fields))
 
     def open(self, box: bytes, fields: tuple[bytes, ...]) -> bytes:
         """Open what `seal` returned; one answer for every way of not opening."""
-        if len(box) != boxes.RSA_BOX_BYTES or box[: boxes.HEADER_BYTES] != boxes.RSA_HEADER:
+        if len(box) != boxes.RSA_BOX_BYTES:
             raise WrongBox
         try:
-            value = self._key.decrypt(box[boxes.HEADER_BYTES :], _oaep(fields))
+            value = self._key.decrypt(box, _oaep(fields))
         except ValueError:
             raise WrongBox from None
         if len(value) != RSA_VALUE_BYTES:
