@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import mmap
 import os
 import signal
 import stat
@@ -113,6 +115,64 @@ def test_short_reads_and_writes_are_continued(root: Path, monkeypatch: pytest.Mo
     assert store.get(REF, 1, 11) == b"123456789ab"
     with pytest.raises(IntegrityFailure):
         store.get(REF, 1, 13)
+
+
+def on_a_page(data: bytes) -> memoryview:
+    """The bytes in a buffer that begins on a page, as what is written past the page cache must."""
+    view = memoryview(mmap.mmap(-1, len(data)))
+    view[:] = data
+    return view
+
+
+def test_large_chunks_on_a_page_are_stored_like_any_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the page cache only the first chunk, and of it only whole pages; a store that says no to that, or takes less, is written as usual."""
+    store = FolderObjects(root)
+    write, refuse = os.write, OSError(errno.EINVAL, "no")
+    direct: list[int] = []
+
+    def seen(descriptor: int, data: memoryview) -> int:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+            direct.append(len(data))
+        return write(descriptor, data)
+
+    def less(descriptor: int, data: memoryview) -> int:
+        return write(descriptor, data[: max(len(data) // 2 // mmap.PAGESIZE * mmap.PAGESIZE, 1)])
+
+    def never(descriptor: int, data: memoryview) -> int:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+            raise refuse
+        return write(descriptor, data)
+
+    mib = 1024 * 1024
+    sizes = ([mib - 1], [mib], [mib + 1], [2 * mib + 4095, mib, 3], [3, 2 * mib])
+    number = 0
+    for instead in (seen, less, never):
+        monkeypatch.setattr(os, "write", instead)
+        for lengths in sizes:
+            chunks = [os.urandom(length) for length in lengths]
+            ref = f"c1/{number:032x}"
+            number += 1
+            whole = b"".join(chunks)
+            assert store.put(ref, [on_a_page(chunk) for chunk in chunks]) == len(whole)
+            assert store.get(ref, 0, len(whole)) == whole
+    assert set(direct) <= {mib, 2 * mib}
+    monkeypatch.setattr(os, "write", seen)
+    odd = memoryview(os.urandom(2 * mib))[1:]
+    assert store.put(REF, [odd]) == len(odd)
+    assert store.get(REF, 0, len(odd)) == bytes(odd)
+
+
+def test_a_disk_that_is_full_while_written_past_the_page_cache_keeps_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = FolderObjects(root)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(Unavailable) as caught:
+            store.put(REF, [on_a_page(bytes(2 * 1024 * 1024))])
+    assert caught.value.code == "storage_full"
+    assert files(root) == []
 
 
 @pytest.mark.parametrize("call", ["fsync of the file", "link", "unlink", "fsync of the folder"])
