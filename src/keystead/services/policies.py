@@ -26,27 +26,20 @@ from keystead.core.ids import new_id, policy_name
 from keystead.core.keys.decide import health
 from keystead.core.keys.key_uri import split_key_uri
 from keystead.core.keys.outcome import OutcomeClass
-from keystead.core.policies.checks import NEEDED_PERMISSIONS, CheckedKey, check_keys
-from keystead.core.policies.policy import CUSTOMER_ROLES, MAX_PER_TENANT, CopyRole, Policy, PolicyCopy, PolicyVersion, Workload
-from keystead.core.tenancy import APPLICATIONS
-from keystead.core.vaults.regions import paired_region
+from keystead.core.policies.policy import CUSTOMER_ROLES, MAX_PER_TENANT, CopyRole, Policy, PolicyVersion, Workload
 from keystead.ports.keystore import Compartment
-from keystead.ports.vaults import UNKNOWN, VaultFailure
 from keystead.services.auditing import record
-from keystead.services.keyring import copies_of, raise_for
+from keystead.services.key_checks import check_known, check_new, three_copies
+from keystead.services.keyring import copies_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keystead.api.call import Call
     from keystead.api.types import policies as t
-    from keystead.core.keys.outcome import Outcome
     from keystead.core.policies.policy import PolicyState
-    from keystead.core.secret import SecretKey
     from keystead.ports.tx import Tx
     from keystead.services.context import Services
-
-_MAIL = "mail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +84,7 @@ def create_policy(services: Services, call: Call, request: t.CreatePolicy) -> Po
     services.checkpoint("policy: shred key made")
     services.keystore.create(Compartment.AVAILABILITY_MAIL, policy.availability_key_id)
     services.checkpoint("policy: availability key made")
-    copies = _three_copies(services, policy, policy.version_id, report.base_uris, key)
+    copies = three_copies(services, policy, policy.version_id, report.base_uris, key)
     services.checkpoint("policy: copies wrapped")
     with services.db.write() as tx:
         if tx.policies.count(call.tenant_id, Workload.MAIL) >= MAX_PER_TENANT:  # checked again: another one may have been made meanwhile
@@ -112,20 +105,12 @@ def refresh_policy(services: Services, call: Call, request: t.NamePolicy) -> Pol
         policy = _find(tx, call, request.policy)
         old = copies_of(tx, policy)
     bases = tuple(_base(old[role].key_uri) for role in CUSTOMER_ROLES)
-    facts, failed = _facts(services, call, bases)
-    report = check_keys(
-        facts,
-        tenant_id=call.tenant_id,
-        application=_MAIL,
-        now=services.clock.now(),
-        paired_region=paired_region,
-        unknown_refuses=services.settings.unknown_facts_refuse,
-    )
-    if failed or report.failed:
-        raise ChecksFailed("policy_checks_failed", f"the policy {policy.name} cannot be refreshed", (*failed, *report.failed))
+    report, _facts = check_known(services, call.tenant_id, Workload.MAIL, bases)
+    if report.failed:
+        raise ChecksFailed("policy_checks_failed", f"the policy {policy.name} cannot be refreshed", report.failed)
     key = services.keyring.recover_policy_key(policy, old)
     version = PolicyVersion(new_id(services.random), policy.id, policy.version + 1, services.clock.now(), "refreshed")
-    copies = _three_copies(services, policy, version.id, bases, key)
+    copies = three_copies(services, policy, version.id, bases, key)
     services.checkpoint("refresh: copies wrapped")
     with services.db.write() as tx:
         if not tx.policies.add_version(policy.id, policy.version_id, version, copies):
@@ -246,144 +231,15 @@ def _check(services: Services, call: Call, name: str, keys: Sequence[str]) -> _R
     failed: list[FailedCheck] = []
     policy_name(name)
     with services.db.read() as tx:
-        onboarding = tx.tenants.onboarding(call.tenant_id, _MAIL)
         count = tx.policies.count(call.tenant_id, Workload.MAIL)
         taken = any(policy.name == name for policy in tx.policies.all(call.tenant_id))
-    if onboarding is None:
-        failed.append(
-            FailedCheck(
-                "onboarded",
-                "the tenant has not completed onboarding for mail",
-                "keystead tenant onboard --workload mail --subscription S --subscription S",
-            )
-        )
     if count >= MAX_PER_TENANT:
         failed.append(_limit_check())
     if taken:
         failed.append(FailedCheck("policy-name", f"there is a policy named {name} already", "choose another name"))
     bases = tuple(_base(uri) for uri in keys)
-    if len(bases) != 2:
-        failed.append(FailedCheck("two-keys", f"{len(bases)} keys are named; exactly two are needed", "name two with --key, in two vaults"))
-    facts, missing = _facts(services, call, bases)
-    failed += missing
-    report = check_keys(
-        facts,
-        tenant_id=call.tenant_id,
-        application=_MAIL,
-        now=services.clock.now(),
-        paired_region=paired_region,
-        unknown_refuses=services.settings.unknown_facts_refuse,
-    )
-    failed += report.failed
-    failed += [
-        FailedCheck(
-            "subscription-onboarded",
-            f"the subscription {fact.subscription_name} of the vault {fact.vault} was not named at onboarding",
-            "keystead tenant onboard --workload mail with both subscriptions",
-            fact.uri,
-        )
-        for fact in facts
-        if onboarding is not None and fact.subscription_id is not None and fact.subscription_id not in onboarding.subscription_ids
-    ]
-    troubled = {check.subject for check in failed}
-    for fact in facts:
-        if fact.uri not in troubled:
-            outcome = services.keyring.round_trip(call.tenant_id, fact.uri)
-            if outcome.kind is not OutcomeClass.SUCCESS:
-                failed.append(_round_trip_check(fact, outcome))
-    return _Report(tuple(failed), report.warnings, bases)
-
-
-def _facts(services: Services, call: Call, bases: Sequence[str]) -> tuple[list[CheckedKey], list[FailedCheck]]:
-    """Facts of the keys that can be had, and a failed check for each that cannot."""
-    facts: list[CheckedKey] = []
-    failed: list[FailedCheck] = []
-    for base in bases:
-        try:
-            found = services.vaults.key_facts(call.tenant_id, APPLICATIONS[_MAIL], base)
-        except VaultFailure as failure:
-            if failure.outcome.kind is OutcomeClass.SYSTEM_ERROR:
-                failed.append(
-                    FailedCheck(
-                        "vault-answers",
-                        f"the vault of {base} does not answer: {failure.outcome.reason}",
-                        "try again when it can be reached",
-                        base,
-                    )
-                )
-            elif failure.outcome.reason in _NOT_REGISTERED:
-                failed.append(
-                    FailedCheck(
-                        "key-registered",
-                        f"{base} does not lie in a vault of the tenant",
-                        "keystead vault list shows the tenant's vaults",
-                        base,
-                    )
-                )
-            elif failure.outcome.reason in _NO_PERMISSION:
-                failed.append(
-                    FailedCheck(
-                        "permission-get",
-                        f"the service may not get {base}: {failure.outcome.reason}",
-                        f"give its application {', '.join(NEEDED_PERMISSIONS)} on the vault",
-                        base,
-                    )
-                )
-            else:
-                failed.append(
-                    FailedCheck(
-                        "key-exists",
-                        f"{base} cannot be had: {failure.outcome.reason}",
-                        "keystead key list VAULT shows the vault's keys",
-                        base,
-                    )
-                )
-            continue
-        subscription = found.subscription
-        facts.append(
-            CheckedKey(
-                uri=base,
-                vault=found.vault,
-                name=split_key_uri(base).name,
-                kty=found.kty,
-                size=found.size,
-                enabled=found.enabled,
-                key_ops=found.key_ops,
-                not_before=found.not_before,
-                expires=found.expires,
-                recovery_level=found.recovery_level,
-                region=found.region,
-                tenant_id=found.tenant_id,
-                subscription_id=subscription.id if subscription else None,
-                subscription_name=subscription.name if subscription else None,
-                subscription_kind=subscription.kind if subscription and subscription.kind != UNKNOWN else None,
-                permissions=found.permissions,
-            )
-        )
-    return facts, failed
-
-
-_NOT_REGISTERED = frozenset({"vault-another-tenant", "vault-not-found", "key-uri-invalid"})
-"""Reasons of a vault side that knows no such vault of this tenant."""
-_NO_PERMISSION = frozenset({"http-403 AccessDenied", "http-403 ForbiddenByPolicy", "http-403 ForbiddenByRbac"})
-"""Reasons of a vault elsewhere that misses a permission: it tells nobody beforehand which ones they hold."""
-
-
-def _round_trip_check(fact: CheckedKey, outcome: Outcome) -> FailedCheck:
-    step, _, reason = outcome.reason.partition(": ")
-    if outcome.kind is OutcomeClass.DENIED and reason in _NO_PERMISSION:
-        return FailedCheck(
-            f"permission-{step}",
-            f"the service may not {step} with {fact.name} in {fact.vault}: {reason}",
-            f"give its application {', '.join(NEEDED_PERMISSIONS)} on the vault",
-            fact.uri,
-        )
-    return FailedCheck(
-        "vault-answers" if outcome.kind is OutcomeClass.SYSTEM_ERROR else "round-trip",
-        f"wrapping and unwrapping with {fact.name} in {fact.vault} failed: {outcome.reason}",
-        "keystead vault log VAULT shows why",
-        fact.uri,
-    )
+    report = check_new(services, call.tenant_id, Workload.MAIL, bases)
+    return _Report((*failed, *report.failed), report.warnings, bases)
 
 
 def _limit_check() -> FailedCheck:
@@ -398,16 +254,6 @@ def _require_manager(services: Services, call: Call) -> None:
     roles = call.principal.roles
     if Role.EXCHANGE_ADMIN in roles and Role.GLOBAL_ADMIN not in roles and not services.settings.exchange_admin_manages_policies:
         raise Forbidden("role_missing", f"{call.principal.upn} may not manage policies here", "a global administrator may")
-
-
-def _three_copies(services: Services, policy: Policy, version_id: str, bases: Sequence[str], key: SecretKey) -> list[PolicyCopy]:
-    copies = []
-    for role, base in zip(CUSTOMER_ROLES, bases, strict=True):
-        try:
-            copies.append(services.keyring.wrap_customer(policy, version_id, role, base, key))
-        except VaultFailure as failure:
-            raise_for(failure.outcome, f"the {role} key {base}")
-    return [*copies, services.keyring.wrap_stored(policy, version_id, CopyRole.AVAILABILITY, policy.availability_key_id, key)]
 
 
 def _base(uri: str) -> str:
