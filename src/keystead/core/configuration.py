@@ -227,6 +227,27 @@ class ServerConfig:
     trusted_proxies: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class WebdavConfig:
+    """WebDAV beside the API, in the same processes and with the same certificate (docs/howto/webdav.md).
+
+    Attributes:
+        listen: HOST:PORT; port 0 takes a free one. Empty: no WebDAV.
+        threads: how many requests run at once in a process.
+        max_connections: how many connections a process keeps at once.
+        header_timeout: how long a client may take for its headers, and for agreeing on TLS.
+        body_timeout: how long a client may go without sending or taking a byte, and how long an idle connection is kept.
+        stop_timeout: what requests under way are given when it stops.
+    """
+
+    listen: str = ""
+    threads: int = 16
+    max_connections: int = 1_000
+    header_timeout: int = 10_000
+    body_timeout: int = 20_000
+    stop_timeout: int = 20_000
+
+
 class Runner(StrEnum):
     """Who hands jobs to workers."""
 
@@ -339,6 +360,7 @@ class Configuration:
     vaults: tuple[ForeignVaultConfig, ...] = ()
     objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    webdav: WebdavConfig = field(default_factory=WebdavConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     log: LogConfig = field(default_factory=LogConfig)
     sign_in: SignInConfig = field(default_factory=SignInConfig)

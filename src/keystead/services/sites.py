@@ -107,7 +107,7 @@ def create_site(services: Services, call: Call, request: t.CreateSite) -> SiteVi
     owner = _owner_of(call, request.owner)
     _require_maker(call, kind, owner)
     with services.db.read() as tx:
-        geo = _geo_of(tx, call, request.geo)
+        geo = geo_of(tx, call, request.geo)
         _require_person(tx, call, owner)
         policy_id = policy_for(tx, call.tenant_id, geo)
     opened = services.keyring.open(policy_id, Operation.SYSTEM, request_id=call.request_id)
@@ -155,6 +155,20 @@ def list_sites(services: Services, call: Call, request: t.ListSites) -> list[Sit
                 break
             after = page[-1].url
     return found[: request.limit]
+
+
+def usable_sites(services: Services, call: Call, *, limit: int) -> list[Site]:
+    """The sites the caller may use, by URL: for the face that shows them as folders."""
+    found: list[Site] = []
+    after = ""
+    with services.db.read() as tx:
+        while len(found) < limit:
+            page = tx.sites.page(call.tenant_id, after=after, limit=limit)
+            found += [site for site in page if _may_use(tx, call, site)]
+            if len(page) < limit:
+                break
+            after = page[-1].url
+    return found[:limit]
 
 
 def show_site(services: Services, call: Call, request: t.NameSite) -> SiteStatus:
@@ -408,7 +422,7 @@ def _require_person(tx: Tx, call: Call, upn: str) -> None:
         raise NotFound("user_not_found", f"the tenant has no person {upn}", "keystead user list shows them")
 
 
-def _geo_of(tx: Tx, call: Call, named: str) -> str:
+def geo_of(tx: Tx, call: Call, named: str) -> str:
     tenant = tx.tenants.find(call.tenant_id)
     geos = tenant.geos if tenant is not None else ()
     if not named and len(geos) == 1:

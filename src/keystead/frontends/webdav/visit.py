@@ -1,0 +1,118 @@
+"""One request: who asks, from where, and the sites it has opened. What the library is called for finds it in the request's environment."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from keystead.api.call import Call
+from keystead.api.routes import BY_NAME
+from keystead.core.errors import NotFound
+from keystead.services import file_locks, sites
+
+if TYPE_CHECKING:
+    from keystead.api.dispatch import Dispatcher
+    from keystead.core.access.principal import Principal
+    from keystead.frontends.webdav.paths import Target
+    from keystead.services.context import Services
+    from keystead.services.file_locks import Lock
+    from keystead.services.sites import OpenSite
+
+VISIT = "keystead.visit"
+"""Where the environment of a request holds its visit."""
+
+READING = {"OPTIONS": "site.files", "PROPFIND": "site.files", "GET": "site.download", "HEAD": "site.download"}
+CHANGING = {
+    "PUT": ("site.upload",),
+    "MKCOL": ("site.make-folder",),
+    "DELETE": ("site.remove",),
+    "MOVE": ("site.move",),
+    "COPY": ("site.upload", "site.download"),
+    "PROPPATCH": ("site.upload",),
+    "LOCK": ("site.upload",),
+    "UNLOCK": ("site.upload",),
+}
+"""By method, the rows of the API that somebody must be allowed to call; the first one names the operation."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """What is known of a request while it is answered.
+
+    Attributes:
+        target: what it is about.
+        method: of HTTP.
+        known: resources that were found already, by path.
+    """
+
+    services: Services
+    dispatcher: Dispatcher
+    principal: Principal
+    request_id: str
+    client_ip: str
+    method: str
+    target: Target
+    known: dict[str, Any] = field(default_factory=dict)
+    _sites: dict[str, OpenSite] = field(default_factory=dict)
+    _locks: dict[str, list[Lock]] = field(default_factory=dict)
+
+    @property
+    def route(self) -> str:
+        """The row that names what is done."""
+        if self.method in CHANGING:
+            return CHANGING[self.method][0]
+        return READING[self.method] if self.target.site else "site.list"
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is changed."""
+        return self.method in CHANGING
+
+    def admit(self) -> None:
+        """Whether whoever asks may do such a thing at all; refusals are recorded.
+
+        Raises:
+            Forbidden, Unauthenticated, InvalidRequest: as the dispatcher.
+        """
+        for name in CHANGING.get(self.method, (self.route,)):
+            self.dispatcher.admit(BY_NAME[name], principal=self.principal, client_ip=self.client_ip, request_id=self.request_id)
+
+    def call(self, route: str = "") -> Call:
+        """For a use case."""
+        return Call(self.principal, self.principal.tenant_id or "", route or self.route, self.request_id, self.client_ip)
+
+    def site(self, reference: str) -> OpenSite | None:
+        """A site, opened once; None where the tenant has none of that name.
+
+        Raises:
+            Forbidden, KeyDenied, Unavailable, IntegrityFailure: as opening one does.
+        """
+        found = self._sites.get(reference)
+        if found is None:
+            try:
+                found = sites.open_site(self.services, self.call(), reference, change=self.changes)
+            except NotFound:
+                return None
+            self._sites[reference] = self._sites[found.site.url] = found
+        return found
+
+    def locks(self, opened: OpenSite, *, fresh: bool = False) -> list[Lock]:
+        """The locks of a site, looked up once, unless `fresh` ones are asked for."""
+        found = None if fresh else self._locks.get(opened.site.id)
+        if found is None:
+            found = self._locks[opened.site.id] = file_locks.listed(self.services, opened)
+        return found
+
+    def changed(self) -> None:
+        """Forget what was found: it may not be so any more."""
+        self.known.clear()
+
+
+class _Present(threading.local):
+    """The visit of the request that this thread answers: the library's locks are asked without its environment."""
+
+    visit: Visit | None = None
+
+
+present = _Present()

@@ -1,0 +1,168 @@
+"""Locks that clients hold on paths of a site (RFC 4918 section 6): kept in the database, so that they hold for all processes and restarts.
+
+A lock is on a path, whether or not anything lies there, and so says what a client calls a thing: it is sealed like a name. What it is found
+by is the hash of its token. A lock that lies under a site key that is gone protected something before a re-encryption ended; it is over.
+
+Locks speak to clients that ask for them. A file is not made unchangeable: the API and commands do not look at locks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keystead.core.errors import Conflict, IntegrityFailure, NotFound, PreconditionFailed
+from keystead.core.formats.files import lock_context
+from keystead.core.formats.sealed_object import open_object, seal
+from keystead.core.stores.files import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keystead.ports.tx import Tx
+    from keystead.services.context import Services
+    from keystead.services.sites import OpenSite
+
+MAX_LOCKS = 1_000
+"""Of one site at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """One lock.
+
+    Attributes:
+        token: by which its holder names it; told to everybody who asks what is locked, so no secret.
+        path: what it is on, in the one spelling that the front end uses for it: names joined by `/`, without one at the end.
+        exclusive: else shared with other shared ones.
+        deep: whether it holds for everything below too.
+        owner: what the client says about who holds it, XML.
+        principal: UPN of who took it.
+        timeout: seconds it was granted for; expires: when it ends, milliseconds since the epoch.
+    """
+
+    token: str
+    path: str
+    exclusive: bool
+    deep: bool
+    owner: bytes
+    principal: str
+    timeout: int
+    expires: int
+
+    def covers(self, path: str) -> bool:
+        """Whether it protects what lies at a path."""
+        return path == self.path or (self.deep and path.startswith(self.path + "/"))
+
+    def conflicts(self, other: Lock) -> bool:
+        """Whether both cannot be held at once."""
+        if not (self.exclusive or other.exclusive):
+            return False
+        return self.covers(other.path) or other.covers(self.path)
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """What is sealed of a lock."""
+
+    token: str
+    path: str
+    exclusive: bool
+    deep: bool
+    owner: bytes
+    principal: str
+    timeout: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Kept).decode
+
+
+def listed(services: Services, opened: OpenSite) -> list[Lock]:
+    """The locks of a site that last.
+
+    Raises:
+        IntegrityFailure: `lock_damaged`: one of them is not what was written.
+    """
+    with services.db.read() as tx:
+        return _listed(services, tx, opened)
+
+
+def take(services: Services, opened: OpenSite, lock: Lock) -> None:
+    """Keep a new lock, if none stands in its way now, whatever the caller has seen before.
+
+    Raises:
+        Conflict: `file_locked`.
+        PreconditionFailed: `too_many_locks`.
+    """
+    with services.db.write() as tx:
+        tx.sites.add_counts(opened.site.id, 0, 0, 0)  # whoever takes a lock on the site at the same time waits here
+        held = _listed(services, tx, opened)
+        if any(lock.conflicts(other) for other in held):
+            raise Conflict("file_locked", "somebody else has locked it, or something in it", "try again when that lock is released or over")
+        if len(held) >= MAX_LOCKS:
+            raise PreconditionFailed("too_many_locks", f"the site has {len(held)} locks", "try again when some are released or over")
+        tx.sites.put_lock(_sealed(services, opened, lock))
+
+
+def refresh(services: Services, opened: OpenSite, lock: Lock) -> None:
+    """Let a lock last longer: `timeout` and `expires` as given.
+
+    Raises:
+        NotFound: `lock_not_found`: it was released, or is over.
+    """
+    with services.db.write() as tx:
+        tx.sites.add_counts(opened.site.id, 0, 0, 0)
+        if all(other.token != lock.token for other in _listed(services, tx, opened)):
+            raise NotFound("lock_not_found", "there is no such lock any more", "take it again")
+        tx.sites.put_lock(_sealed(services, opened, lock))
+
+
+def release(services: Services, opened: OpenSite, tokens: Sequence[str]) -> None:
+    """End locks; those that are over already are no error."""
+    if tokens:
+        with services.db.write() as tx:
+            for token in tokens:
+                tx.sites.remove_lock(opened.site.id, _hash(token))
+
+
+def _listed(services: Services, tx: Tx, opened: OpenSite) -> list[Lock]:
+    rows = tx.sites.locks(opened.site.id, services.clock.now())
+    return [_unsealed(opened, row) for row in rows if row.key_version in opened.all_keys]
+
+
+def _sealed(services: Services, opened: OpenSite, lock: Lock) -> FileLock:
+    site, token_hash = opened.site, _hash(lock.token)
+    kept = _Kept(lock.token, lock.path, lock.exclusive, lock.deep, lock.owner, lock.principal, lock.timeout)
+    box = seal(
+        opened.keys.seal,
+        _encode(kept),
+        key_id=site.id,
+        key_version=site.key_version,
+        context=lock_context(site.tenant_id, site.id, token_hash.hex()),
+        nonce=services.random(12),
+    )
+    return FileLock(token_hash, site.id, site.key_version, box, lock.expires)
+
+
+def _unsealed(opened: OpenSite, row: FileLock) -> Lock:
+    site, name = opened.site, f"a lock of the site {opened.site.id}"
+    box = open_object(
+        opened.all_keys[row.key_version].seal,
+        row.sealed,
+        key_id=site.id,
+        key_version=row.key_version,
+        context=lock_context(site.tenant_id, site.id, row.token_hash.hex()),
+        object_name=name,
+    )
+    try:
+        kept = _decode(box)
+    except msgspec.DecodeError as error:
+        raise IntegrityFailure("lock_damaged", f"{name} is not what was written", "it is over at its time") from error
+    return Lock(kept.token, kept.path, kept.exclusive, kept.deep, kept.owner, kept.principal, kept.timeout, row.expires)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,6 @@
+from typing import Any
+
+class LockManager:
+    storage: Any
+    def __init__(self, storage: Any) -> None: ...
+    def check_write_permission(self, *, url: str, depth: str, token_list: list[str], principal: str) -> None: ...

@@ -1,0 +1,3 @@
+from xml.etree.ElementTree import Element
+
+def string_to_xml(text: str | bytes) -> Element: ...
