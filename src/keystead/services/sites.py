@@ -423,6 +423,12 @@ def _require_person(tx: Tx, call: Call, upn: str) -> None:
 
 
 def geo_of(tx: Tx, call: Call, named: str) -> str:
+    """A geo of the tenant; its only one where none is named.
+
+    Raises:
+        InvalidRequest: `geo_missing`: there are several. `geo_invalid`.
+        PreconditionFailed: `geo_unknown`: the tenant has no such geo (R-103).
+    """
     tenant = tx.tenants.find(call.tenant_id)
     geos = tenant.geos if tenant is not None else ()
     if not named and len(geos) == 1:

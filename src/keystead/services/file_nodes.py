@@ -1,0 +1,350 @@
+"""Files and folders as rows: their names, finding them by path, and changing them under the tree of their site.
+
+Names are content: they are sealed, and found by keyed hashes. The tree (core/formats/file_tree.py) says which nodes a site has; whoever
+changes nodes has it checked and stored anew in the transaction that changes the rows.
+"""
+
+from __future__ import annotations
+
+import hmac
+import unicodedata
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
+from keystead.core.formats.aead import NONCE_BYTES
+from keystead.core.formats.file_tree import Tree, bits_for, leaf_of, place_of, rolled_back
+from keystead.core.formats.files import damaged, decode_name, name_context, name_hash, properties_context, tree_context
+from keystead.core.formats.sealed_object import open_object, seal
+from keystead.core.ids import new_id
+from keystead.core.stores.files import Node, NodeKind, SiteTree
+from keystead.core.stores.paths import split_path
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from keystead.core.formats.context import Context
+    from keystead.core.keys.hierarchy import SiteKeys
+    from keystead.core.stores.files import Site
+    from keystead.ports.tx import Tx
+    from keystead.services.context import Services
+    from keystead.services.sites import OpenSite
+
+LAST_PLACE = 65_535
+
+
+# -- the tree -----------------------------------------------------------------------------------------------------------------------
+
+
+class Trunk:
+    """The tree of a site within one transaction.
+
+    Args:
+        tx: the transaction.
+        opened: the site.
+
+    Raises:
+        IntegrityFailure: the tree is not what was written.
+    """
+
+    def __init__(self, tx: Tx, opened: OpenSite) -> None:
+        self._tx = tx
+        self._opened = opened
+        self._site = opened.site
+        row = tx.sites.tree(opened.site.id)
+        self._version = row.key_version if row is not None else opened.site.key_version
+        name = f"tree of site {opened.site.id}"
+        self._keys = opened.keys_of(self._version, name)
+        self._checked: dict[int, dict[str, Node]] = {}
+        self._tree = Tree.empty(self._keys) if row is None else self._decoded(row, name)
+
+    def _decoded(self, row: SiteTree, name: str) -> Tree:
+        context = tree_context(self._site.tenant_id, self._site.id)
+        data = open_object(
+            self._keys.seal, row.sealed, key_id=self._site.id, key_version=row.key_version, context=context, object_name=name
+        )
+        return Tree.decode(self._keys, data, object_name=self._site.id)
+
+    def check(self, node_id: str) -> None:
+        """Whether a node is what it was when it was stored last, and those beside it in its bucket too.
+
+        Raises:
+            IntegrityFailure: `file_rolled_back`.
+        """
+        self._bucket(place_of(node_id), node_id)
+
+    def change(
+        self, services: Services, *, added: Sequence[Node] = (), changed: Sequence[Node] = (), removed: Collection[str] = ()
+    ) -> None:
+        """Note what is about to be done to the rows, which are still as they were: check all buckets it touches, and store the tree anew.
+
+        Raises:
+            IntegrityFailure: `file_rolled_back`.
+        """
+        buckets = self._applied(added, changed, removed)
+        if added and any(self._tree.should_grow(len(held) << self._tree.bits) for held in buckets.values()):
+            count = self._tx.files.count(self._site.id) + len(added) - len(removed)
+            if self._tree.should_grow(count):
+                self._grow(count, buckets)
+                self._store(services)
+                return
+        for number, held in buckets.items():
+            self._tree = self._tree.replaced(number, map(leaf_of, held.values()))
+        self._checked = buckets
+        self._store(services)
+
+    def _applied(self, added: Sequence[Node], changed: Sequence[Node], removed: Collection[str]) -> dict[int, dict[str, Node]]:
+        """The buckets that are touched, by number, as they are to be."""
+        buckets: dict[int, dict[str, Node]] = {}
+
+        def held(node_id: str) -> dict[str, Node]:
+            place = place_of(node_id)
+            number = self._tree.bucket_of(place)
+            if number not in buckets:
+                buckets[number] = dict(self._bucket(place, node_id))
+            return buckets[number]
+
+        for node in added:
+            held(node.id)[node.id] = node
+        for node in changed:
+            if node.id not in held(node.id):
+                raise rolled_back(self._site.id, node.id)
+            held(node.id)[node.id] = node
+        for node_id in removed:
+            if held(node_id).pop(node_id, None) is None:
+                raise rolled_back(self._site.id, node_id)
+        return buckets
+
+    def _bucket(self, place: int, node_id: str) -> dict[str, Node]:
+        """The nodes of a bucket, checked."""
+        number = self._tree.bucket_of(place)
+        found = self._checked.get(number)
+        if found is None:
+            found = {node.id: node for node in self._tx.files.placed(self._site.id, *self._tree.span(number))}
+            if not self._tree.matches(number, map(leaf_of, found.values())):
+                raise rolled_back(self._site.id, node_id)
+            self._checked[number] = found
+        return found
+
+    def _grow(self, count: int, buckets: dict[int, dict[str, Node]]) -> None:
+        """A larger tree, over all nodes. All are checked, or what was done to the others would be made good."""
+        nodes = self._tx.files.placed(self._site.id, 0, LAST_PLACE)
+        if not self._tree.matches_all(map(leaf_of, nodes)):
+            raise rolled_back(self._site.id, nodes[0].id if nodes else self._site.id)
+        others = [leaf_of(node) for node in nodes if self._tree.bucket_of(node.place) not in buckets]
+        touched = [leaf_of(node) for held in buckets.values() for node in held.values()]
+        self._tree = self._tree.rebuilt([*others, *touched], bits_for(count))
+        self._checked = {}
+
+    def _store(self, services: Services) -> None:
+        sealed = seal(
+            self._keys.seal,
+            self._tree.encode(),
+            key_id=self._site.id,
+            key_version=self._version,
+            context=tree_context(self._site.tenant_id, self._site.id),
+            nonce=services.random(NONCE_BYTES),
+        )
+        self._tx.sites.put_tree(SiteTree(self._site.id, self._version, sealed))
+
+
+# -- names and properties -----------------------------------------------------------------------------------------------------------
+
+
+def new_node(
+    services: Services, opened: OpenSite, kind: NodeKind, parent_id: str, name: str, *, node_id: str = "", modified: int | None = None
+) -> Node:
+    """A node that holds nothing yet, under the newest version of the site key."""
+    identifier = node_id or new_id(services.random)  # random from its first bit on: that spreads nodes over the tree
+    now = services.clock.now()
+    return Node(
+        id=identifier,
+        site_id=opened.site.id,
+        parent_id=parent_id,
+        kind=kind,
+        key_version=opened.site.key_version,
+        name_hash=name_hash(opened.keys, parent_id, name),
+        sealed_name=seal_name(services, opened.site, opened.keys, opened.site.key_version, identifier, name),
+        properties=b"",
+        version=0,
+        manifest_digest=b"",
+        size=0,
+        place=place_of(identifier),
+        created=now,
+        modified=now if modified is None else modified,
+        changed=1,
+    )
+
+
+def renamed(services: Services, opened: OpenSite, node: Node, parent_id: str, name: str) -> Node:
+    """A node in another place, or under another name; what is sealed of it is sealed under the newest version of the site key."""
+    properties = open_properties(opened, node)
+    version = opened.site.key_version
+    return replace(
+        node,
+        parent_id=parent_id,
+        key_version=version,
+        name_hash=name_hash(opened.keys, parent_id, name),
+        sealed_name=seal_name(services, opened.site, opened.keys, version, node.id, name),
+        properties=seal_properties(services, opened.site, opened.keys, version, node.id, properties),
+        changed=node.changed + 1,
+    )
+
+
+def seal_name(services: Services, site: Site, keys: SiteKeys, version: int, node_id: str, name: str) -> bytes:
+    """A node's name, sealed."""
+    return _sealed(services, site, keys, version, name_context(site.tenant_id, site.id, node_id), name.encode())
+
+
+def open_name(opened: OpenSite, node: Node) -> str:
+    """A node's name.
+
+    Raises:
+        IntegrityFailure: `file_damaged`: it is not what was written, or that of another time.
+    """
+    what = f"{node.id} (its name)"
+    data = _opened(opened, node, node.sealed_name, name_context(opened.site.tenant_id, opened.site.id, node.id), what)
+    name = decode_name(data, object_name=what)
+    if not hmac.compare_digest(name_hash(opened.keys_of(node.key_version, what), node.parent_id, name), node.name_hash):
+        raise damaged(what)
+    return name
+
+
+def seal_properties(services: Services, site: Site, keys: SiteKeys, version: int, node_id: str, data: bytes) -> bytes:
+    """What clients have set on a node, sealed; nothing stays nothing."""
+    return _sealed(services, site, keys, version, properties_context(site.tenant_id, site.id, node_id), data) if data else b""
+
+
+def open_properties(opened: OpenSite, node: Node) -> bytes:
+    """What clients have set on a node.
+
+    Raises:
+        IntegrityFailure: `file_damaged`: it is not what was written.
+    """
+    context = properties_context(opened.site.tenant_id, opened.site.id, node.id)
+    return _opened(opened, node, node.properties, context, f"{node.id} (its properties)") if node.properties else b""
+
+
+def _sealed(services: Services, site: Site, keys: SiteKeys, version: int, context: Context, data: bytes) -> bytes:
+    return seal(keys.seal, data, key_id=site.id, key_version=version, context=context, nonce=services.random(NONCE_BYTES))
+
+
+def _opened(opened: OpenSite, node: Node, box: bytes, context: Context, what: str) -> bytes:
+    keys = opened.keys_of(node.key_version, f"file {what}")
+    try:
+        return open_object(keys.seal, box, key_id=opened.site.id, key_version=node.key_version, context=context, object_name=what)
+    except IntegrityFailure as error:
+        raise damaged(what) from error
+
+
+# -- finding ------------------------------------------------------------------------------------------------------------------------
+
+
+def root_of(site: Site) -> Node:
+    """The top of a site, which has no row."""
+    return Node(
+        id=site.id,
+        site_id=site.id,
+        parent_id="",
+        kind=NodeKind.FOLDER,
+        key_version=site.key_version,
+        name_hash=b"",
+        sealed_name=b"",
+        properties=b"",
+        version=0,
+        manifest_digest=b"",
+        size=0,
+        place=0,
+        created=site.created,
+        modified=site.created,
+        changed=0,
+    )
+
+
+class Walk:
+    """Finds nodes by path within one transaction, and makes folders where that is asked for.
+
+    Attributes:
+        made: folders that are to be inserted, in order.
+    """
+
+    def __init__(self, services: Services, tx: Tx, opened: OpenSite) -> None:
+        self._services = services
+        self._tx = tx
+        self._opened = opened
+        self._known: dict[tuple[str, str], Node | None] = {}
+        self._new: set[str] = set()
+        self.made: list[Node] = []
+
+    def child(self, parent: Node, name: str) -> Node | None:
+        """What lies in a folder under a name."""
+        key = (parent.id, unicodedata.normalize("NFC", name))
+        if key not in self._known:
+            nothing = parent.id in self._new
+            self._known[key] = (
+                None if nothing else self._tx.files.child(self._opened.site.id, parent.id, self._opened.hashes(parent.id, name))
+            )
+        return self._known[key]
+
+    def find(self, names: Iterable[str]) -> Node | None:
+        """The node of a path; None where there is none."""
+        node: Node | None = root_of(self._opened.site)
+        for name in names:
+            if node is None or node.kind is not NodeKind.FOLDER:
+                return None
+            node = self.child(node, name)
+        return node
+
+    def folder(self, names: Sequence[str], *, make: bool = False) -> Node:
+        """The folder of a path.
+
+        Raises:
+            NotFound: `folder_not_found`, unless it is to be made.
+            Conflict: `not_a_folder`: a file is in the way.
+        """
+        node = root_of(self._opened.site)
+        for name in names:
+            found = self.child(node, name)
+            if found is None and make:
+                found = self.add(new_node(self._services, self._opened, NodeKind.FOLDER, node.id, name), name)
+                self.made.append(found)
+            if found is None:
+                raise NotFound("folder_not_found", "a folder above it is not there", "make the folder first")
+            if found.kind is not NodeKind.FOLDER:
+                raise not_a_folder(found)
+            node = found
+        return node
+
+    def add(self, node: Node, name: str) -> Node:
+        """Note a node that is made in this transaction."""
+        self._known[node.parent_id, unicodedata.normalize("NFC", name)] = node
+        if node.kind is NodeKind.FOLDER:
+            self._new.add(node.id)
+        return node
+
+
+def names_of(path: str) -> tuple[str, ...]:
+    """The names of a path that is not the top of the site.
+
+    Raises:
+        InvalidRequest: `path_invalid`, `path_too_long`.
+    """
+    names = split_path(path)
+    if not names:
+        raise InvalidRequest("path_invalid", "the path names the site itself", "give the path of a file or folder in it")
+    return names
+
+
+def not_found(what: str = "there is no file or folder of that path") -> NotFound:
+    """What is raised for a path that leads nowhere; it does not repeat the path, which is content."""
+    return NotFound("file_not_found", what, "keystead site ls lists what there is")
+
+
+def not_a_folder(node: Node) -> Conflict:
+    """A file where a folder should be."""
+    return Conflict("not_a_folder", f"{node.id} is a file, not a folder", "give another path")
+
+
+def not_a_file(node: Node) -> Conflict:
+    """A folder where a file should be."""
+    return Conflict("not_a_file", f"{node.id} is a folder, not a file", "give another path")

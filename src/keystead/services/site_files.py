@@ -1,0 +1,152 @@
+"""Files of sites for clients: what the rows `site.*` of the API run, over `services/files.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keystead.api.call import Content
+from keystead.api.types.base import millis, utc
+from keystead.api.types.sites import BatchResult, FileView, RemovedView, VersionView
+from keystead.core.stores.files import NodeKind
+from keystead.core.stores.paths import join_path, split_path
+from keystead.services import files
+from keystead.services.sites import open_site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from keystead.api.call import Call, Upload
+    from keystead.api.types import sites as t
+    from keystead.core.stores.files import Node
+    from keystead.services.context import Services
+
+PIECE = 1024 * 1024
+"""How much of an upload is asked for at a time."""
+BYTES = "application/octet-stream"
+
+
+def list_files(services: Services, call: Call, request: t.ListFiles) -> list[FileView]:
+    """What lies in a folder."""
+    opened = open_site(services, call, request.site)
+    names = split_path(request.path)
+    at, found = files.listed(services, opened, request.path, after=request.after, limit=request.limit)
+    return [_view(entry, names[:-1] if at.kind is NodeKind.FILE else names) for entry in found]
+
+
+def upload(services: Services, call: Call, request: t.UploadFile, body: Upload) -> FileView:
+    """Write a file, or a part of one."""
+    part = request.offset is not None
+    opened = open_site(services, call, request.site, put=not part, change=part)
+    modified = _millis(request.modified)
+    if request.offset is not None:
+        entry = files.write(
+            services,
+            call,
+            opened,
+            request.path,
+            request.offset,
+            _pieces(body),
+            size=body.size,
+            if_version=request.if_version,
+            modified=modified,
+        )
+    else:
+        entry = files.put(
+            services,
+            call,
+            opened,
+            request.path,
+            _pieces(body),
+            size=body.size,
+            if_version=request.if_version,
+            parents=request.parents,
+            modified=modified,
+            media_type=request.media_type,
+        )
+    return _view(entry, split_path(request.path)[:-1])
+
+
+def upload_batch(services: Services, call: Call, request: t.UploadBatch) -> BatchResult:
+    """Write many small files, and make folders."""
+    opened = open_site(services, call, request.site, put=True)
+    new = [files.NewFile(one.path, one.data, _millis(one.modified), one.media_type) for one in request.files]
+    done = files.put_many(services, call, opened, new, folders=request.folders)
+    unchanged = sum(entry.unchanged for entry in done)
+    return BatchResult(uploaded=len(done) - unchanged, unchanged=unchanged, size_bytes=sum(len(one.data) for one in request.files))
+
+
+def download(services: Services, call: Call, request: t.DownloadFile) -> Content:
+    """The bytes of a file, or some of them."""
+    opened = open_site(services, call, request.site)
+    node = files.find(services, opened, request.path)
+    file = files.open_file(services, call, opened, node, version=request.version)
+    chunks = files.contents(services, call, file, offset=request.offset, length=request.length)
+    left = file.manifest.size - request.offset
+    size = left if request.length is None else min(left, request.length)
+    return Content(size, file.manifest.media_type or BYTES, chunks)
+
+
+def make_folder(services: Services, call: Call, request: t.MakeFolder) -> FileView:
+    """Make a folder."""
+    opened = open_site(services, call, request.site, put=True)
+    entry = files.make_folder(services, call, opened, request.path, parents=request.parents)
+    return _view(entry, split_path(request.path)[:-1])
+
+
+def move(services: Services, call: Call, request: t.MoveFile) -> FileView:
+    """Rename or move a file or folder."""
+    opened = open_site(services, call, request.site, change=True)
+    return _view(files.move(services, call, opened, request.path, request.to, replace=request.replace), split_path(request.to)[:-1])
+
+
+def remove(services: Services, call: Call, request: t.RemoveFile) -> RemovedView:
+    """Delete a file or folder."""
+    opened = open_site(services, call, request.site, change=True)
+    gone = files.delete(services, call, opened, request.path, recursive=request.recursive)
+    return RemovedView(id=gone.node.id, files=gone.files, folders=gone.folders)
+
+
+def versions(services: Services, call: Call, request: t.NameFile) -> list[VersionView]:
+    """The versions of a file, newest first."""
+    opened = open_site(services, call, request.site)
+    node, found = files.versions(services, opened, request.path)
+    return [
+        VersionView(
+            number=one.number,
+            size_bytes=one.size,
+            created=utc(one.created),
+            created_by=one.created_by,
+            current=one.number == node.version,
+        )
+        for one in found
+    ]
+
+
+def restore_version(services: Services, call: Call, request: t.RestoreVersion) -> FileView:
+    """Make an old version the current one again."""
+    opened = open_site(services, call, request.site, change=True)
+    return _view(files.restore_version(services, call, opened, request.path, request.version), split_path(request.path)[:-1])
+
+
+def _pieces(body: Upload) -> Iterator[bytes]:
+    while piece := body.read(PIECE):
+        yield piece
+
+
+def _millis(time: datetime | None) -> int | None:
+    return None if time is None else millis(time)
+
+
+def _view(entry: files.Entry, above: tuple[str, ...]) -> FileView:
+    node: Node = entry.node
+    return FileView(
+        name=entry.name,
+        path=join_path((*above, entry.name)),
+        kind=node.kind.value,
+        size_bytes=node.size,
+        modified=utc(node.modified),
+        version=node.version,
+        id=node.id,
+        unchanged=entry.unchanged,
+    )
