@@ -24,14 +24,16 @@ from keystead.api.openapi import openapi_document
 from keystead.api.wire import JSON
 from keystead.client.running import FILE, LOCK, SECRET, ServerFile
 from keystead.core.access.principal import NOBODY, Principal
-from keystead.core.errors import Unauthenticated, Unavailable
+from keystead.core.errors import InvalidRequest, Unauthenticated, Unavailable
 from keystead.frontends.asgi.server import UNIX, bind, tls_context
 from keystead.frontends.http.answers import Document
 from keystead.frontends.http.app import Parts
+from keystead.frontends.http.credentials import Proxies
 from keystead.frontends.http.figures import forget_process, shared_figures
 from keystead.frontends.http.server import serve
 from keystead.frontends.logs import start_log
 from keystead.services.alerting import key_store_failure, standing_watch
+from keystead.services.auditing import LogAndDirectory
 from keystead.services.jobs.runner import job_threads
 from keystead.services.sign_in import sign_in
 from keystead.wiring import describe_home, open_home
@@ -41,10 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from keystead.core.configuration import ServerConfig
+    from keystead.core.configuration import ServerConfig, WebdavConfig
     from keystead.frontends.http.app import Observer
     from keystead.frontends.http.credentials import Credentials
     from keystead.frontends.logs import RequestLog
+    from keystead.frontends.webdav.app import Seen as SeenWebdav
+    from keystead.frontends.webdav.server import WebdavServer
     from keystead.wiring import Home
 
 SECRET_BYTES = 32
@@ -54,15 +58,18 @@ RESTART_PAUSE = 1.0
 """Seconds between the death of a server process and the start of the next, so that one that cannot start does not keep a machine busy."""
 
 
-def run_servers(path: Path, *, listen: str, processes: int, ready_file: Path | None, announced: Callable[[str], None]) -> None:
+def run_servers(
+    path: Path, *, listen: str, webdav: str = "", processes: int, ready_file: Path | None, announced: Callable[[str, str], None]
+) -> None:
     """Serve a home until SIGTERM or SIGINT.
 
     Args:
         path: the home.
         listen: in place of the configured address; empty for that one.
+        webdav: the same for WebDAV, which is served where there is an address for it.
         processes: how many share the address.
         ready_file: written with the address when calls are taken, removed at the end.
-        announced: told the address at the same time.
+        announced: told the address at the same time, and that of WebDAV, empty for none.
 
     Raises:
         KeysteadError: the home or the address cannot be used.
@@ -71,17 +78,23 @@ def run_servers(path: Path, *, listen: str, processes: int, ready_file: Path | N
     requests = start_log(written.configuration.log)
     config = written.configuration.server
     config = _resolved(path, replace(config, listen=listen or config.listen))
+    dav = written.configuration.webdav
+    dav = replace(dav, listen=webdav or dav.listen)
     tls_context(config)  # refused before anything listens
     listening, url = bind(config)
+    beside: Beside | None = None
     try:
-        with _Shown(path, url, config, dev=file.dev, ready_file=ready_file, announced=announced) as shown:
+        beside = _bind_webdav(dav, config)
+        with _Shown(path, url, config, beside, dev=file.dev, ready_file=ready_file, announced=announced) as shown:
             if processes == 1:
-                _serve(open_home(path), config, listening, shown.secret, requests, shown.started)
+                _serve(open_home(path), config, listening, shown.secret, requests, shown.started, beside=beside)
             else:
                 with shared_figures(path / "run") as folder:
-                    _Supervisor(path, config, listening, shown, processes, requests, folder).run()
+                    _Supervisor(path, config, listening, shown, processes, requests, folder, beside).run()
     finally:
         listening.close()
+        if beside is not None:
+            beside.listening.close()
         if config.listen.startswith(UNIX):
             with contextlib.suppress(OSError):
                 os.unlink(url.removeprefix(UNIX))  # noqa: PTH108 - a socket's name as text
@@ -96,6 +109,24 @@ def _resolved(path: Path, config: ServerConfig) -> ServerConfig:
     return replace(config, listen=listen, tls_certificate_file=certificate, tls_key_file=key)
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """WebDAV beside the API: limits, a socket that is bound, and its address on this machine."""
+
+    config: WebdavConfig
+    listening: socket.socket
+    url: str
+
+
+def _bind_webdav(dav: WebdavConfig, config: ServerConfig) -> Beside | None:
+    """Listen for WebDAV with the certificate of the API, where there is an address for it."""
+    if not dav.listen:
+        return None
+    if dav.listen.startswith(UNIX):
+        raise InvalidRequest("configuration_invalid", "WebDAV is served at a host and port", "write webdav.listen as HOST:PORT")
+    return Beside(dav, *bind(replace(config, listen=dav.listen)))
+
+
 # -- one process --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +138,8 @@ def _serve(
     requests: RequestLog,
     on_start: Callable[[], object],
     watch: int | None = None,
+    *,
+    beside: Beside | None = None,
 ) -> None:
     """Calls and jobs of one process, until it is told to stop; closes the home.
 
@@ -118,26 +151,38 @@ def _serve(
         requests: writes a line for each call.
         on_start: called when calls are taken.
         watch: a pipe whose other end the supervisor holds: when that closes, this process stops.
+        beside: WebDAV, where it is served.
     """
     stopped = threading.Event()
     jobs = job_threads(home.services, stopped, config.jobs)
+    parts = server_parts(home, config, secret, requests)
+    dav = None if beside is None else webdav_server(home, config, beside, parts)
 
     def started() -> None:
         for thread in jobs:
             thread.start()
+        if dav is not None:
+            dav.begin()
         on_start()
+
+    def stop() -> None:
+        stopped.set()
+        if dav is not None:
+            threading.Thread(target=dav.end, name="webdav stop").start()
 
     try:
         with standing_watch(home.services):
             serve(
-                server_parts(home, config, secret, requests),
+                parts,
                 [listening],
                 on_start=started,
-                on_stop=stopped.set,
+                on_stop=stop,
                 orphaned=None if watch is None else lambda stop: _watch(watch, stop),
             )
     finally:
         stopped.set()
+        if dav is not None:
+            dav.end()
         until = time.monotonic() + config.stop_timeout / 1_000
         for thread in jobs:
             if thread.is_alive():  # a slice takes some seconds at most; one that is cut off changes nothing
@@ -181,6 +226,56 @@ def server_parts(home: Home, config: ServerConfig, secret: str = "", *observers:
         observers=(metrics, *observers),
         config=config,
     )
+
+
+def webdav_server(home: Home, config: ServerConfig, beside: Beside, parts: Parts) -> WebdavServer:
+    """The server of WebDAV on a home, not yet running.
+
+    Args:
+        home: opened.
+        config: of the API: certificate, and whose word is taken on where calls come from.
+        beside: its own.
+        parts: of the API, whose observers are told of these requests too.
+    """
+    from keystead.frontends.http.app import Seen  # noqa: PLC0415 - these are loaded where WebDAV is served
+    from keystead.frontends.webdav.app import WebdavApp, WebdavParts  # noqa: PLC0415 - as said
+    from keystead.frontends.webdav.server import WebdavServer  # noqa: PLC0415 - as said
+
+    proxies = Proxies(config.trusted_proxies)
+
+    def began() -> None:
+        for observer in parts.observers:
+            observer.began()
+
+    def ended(one: SeenWebdav) -> None:
+        route = f"webdav.{one.method.lower()}" if one.method else ""
+        seen = Seen(
+            request_id=one.request_id,
+            route=route,
+            method=one.method,
+            tenant=one.tenant_id,
+            upn=one.upn,
+            status=one.status,
+            code=one.code,
+            seconds=one.seconds,
+            received=one.received,
+            sent=one.sent,
+            client_ip=one.client_ip,
+        )
+        for observer in parts.observers:
+            observer.ended(seen)
+
+    application = WebdavApp(
+        WebdavParts(
+            services=home.services,
+            dispatcher=home.dispatcher,
+            refused=LogAndDirectory(home.services).refused,
+            began=began,
+            ended=ended,
+            caller=lambda peer, forwarded: proxies.caller(peer, forwarded.encode("latin-1", "replace")),
+        )
+    )
+    return WebdavServer(beside.listening, application, beside.config, tls_context(config), home.services.settings.max_file_bytes)
 
 
 def authenticate(home: Home, secret: str, shown: Credentials) -> Principal:
@@ -237,10 +332,19 @@ class _Shown:
     """The home's run/server.json, and the ready file. A second server on the same home takes calls too, but commands use the first."""
 
     def __init__(
-        self, path: Path, url: str, config: ServerConfig, *, dev: bool, ready_file: Path | None, announced: Callable[[str], None]
+        self,
+        path: Path,
+        url: str,
+        config: ServerConfig,
+        beside: Beside | None,
+        *,
+        dev: bool,
+        ready_file: Path | None,
+        announced: Callable[[str, str], None],
     ) -> None:
         self._run = path / "run"
-        self._file = ServerFile(url, os.getpid(), time.time_ns() // 1_000_000, config.tls_certificate_file)
+        webdav = beside.url if beside is not None else ""
+        self._file = ServerFile(url, os.getpid(), time.time_ns() // 1_000_000, config.tls_certificate_file, webdav)
         self._ready_file = ready_file
         self._announced = announced
         self._lock: IO[bytes] | None = None
@@ -270,7 +374,7 @@ class _Shown:
             write_durably(self._run / FILE, msgspec.json.encode(self._file))
         if self._ready_file is not None:
             write_durably(self._ready_file, self._file.url.encode() + b"\n")
-        self._announced(self._file.url)
+        self._announced(self._file.url, self._file.webdav)
 
     def __exit__(self, *_error: object) -> None:
         """Take it all away again; the lock goes last."""
@@ -299,6 +403,7 @@ class _Supervisor:
     count: int
     requests: RequestLog
     figures: Path
+    beside: Beside | None = None
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, and until all processes have ended."""
@@ -349,7 +454,7 @@ class _Supervisor:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             started = bool if ready is None else lambda: os.close(ready)
-            _serve(open_home(self.path), self.config, self.listening, self.shown.secret, self.requests, started, alive)
+            _serve(open_home(self.path), self.config, self.listening, self.shown.secret, self.requests, started, alive, beside=self.beside)
             code = 0
         finally:
             os._exit(code)

@@ -16,6 +16,9 @@ def serve(
     listen: Annotated[
         str, typer.Option(metavar="ADDRESS", help="HOST:PORT or unix:PATH, in place of the configured one; port 0 takes a free one.")
     ] = "",
+    webdav: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="HOST:PORT for WebDAV on sites, in place of the configured one; port 0 takes a free one.")
+    ] = "",
     processes: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="How many processes share the address.")] = 1,
     ready_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the address there when calls are taken; removed at the end.")
@@ -27,10 +30,12 @@ def serve(
     """
     current = this(context)
     home = current.options.home_path
-    current.plan("serve", {"home": str(home), "listen": listen, "processes": processes})
+    current.plan("serve", {"home": str(home), "listen": listen, "webdav": webdav, "processes": processes})
     from keystead.serving import run_servers
 
-    def announced(url: str) -> None:
+    def announced(url: str, webdav_url: str) -> None:
+        if webdav_url:
+            current.say(f"WebDAV at {webdav_url}; sign in with a UPN, and a token as the password")
         current.say(f"serving {home} at {url}; stop with Ctrl-C")
 
-    run_servers(home, listen=listen, processes=processes, ready_file=ready_file, announced=announced)
+    run_servers(home, listen=listen, webdav=webdav, processes=processes, ready_file=ready_file, announced=announced)

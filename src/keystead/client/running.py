@@ -28,12 +28,14 @@ class ServerFile(msgspec.Struct, frozen=True):
         pid: its process.
         started: milliseconds since the epoch.
         certificate: with https, the PEM file that the server's certificate is in.
+        webdav: the address of WebDAV on this machine, where it is served.
     """
 
     url: str
     pid: int
     started: int
     certificate: str = ""
+    webdav: str = ""
 
 
 def running_server(home: Path) -> tuple[ServerFile, str] | None:
