@@ -139,9 +139,11 @@ class Tree:
         """Whether these are the nodes of a bucket: all of them, no others, each as it was stored last. Compared in constant time.
 
         Args:
-            bucket: its number.
+            bucket: its number; of a place that no node has there is none, and nothing matches.
             leaves: of all rows whose place lies in its span, in any order. They may hold anything.
         """
+        if not 0 <= bucket < 1 << self.bits:
+            return False
         try:
             found = _digest(self._keys, self.bits, bucket, list(leaves))
         except ValueError:  # a row that no node ever had
