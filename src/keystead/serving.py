@@ -28,7 +28,7 @@ from keystead.core.errors import InvalidRequest, Unauthenticated, Unavailable
 from keystead.frontends.asgi.server import UNIX, bind, tls_context
 from keystead.frontends.http.answers import Document
 from keystead.frontends.http.app import Parts
-from keystead.frontends.http.credentials import Proxies
+from keystead.frontends.http.credentials import Proxies, is_loopback
 from keystead.frontends.http.figures import forget_process, shared_figures
 from keystead.frontends.http.server import serve
 from keystead.frontends.logs import start_log
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from keystead.frontends.http.credentials import Credentials
     from keystead.frontends.logs import RequestLog
     from keystead.frontends.webdav.app import Seen as SeenWebdav
+    from keystead.frontends.webdav.credentials import Shown
     from keystead.frontends.webdav.server import WebdavServer
     from keystead.wiring import Home
 
@@ -156,7 +157,7 @@ def _serve(
     stopped = threading.Event()
     jobs = job_threads(home.services, stopped, config.jobs)
     parts = server_parts(home, config, secret, requests)
-    dav = None if beside is None else webdav_server(home, config, beside, parts)
+    dav = None if beside is None else webdav_server(home, config, beside, parts, secret)
 
     def started() -> None:
         for thread in jobs:
@@ -228,7 +229,7 @@ def server_parts(home: Home, config: ServerConfig, secret: str = "", *observers:
     )
 
 
-def webdav_server(home: Home, config: ServerConfig, beside: Beside, parts: Parts) -> WebdavServer:
+def webdav_server(home: Home, config: ServerConfig, beside: Beside, parts: Parts, secret: str = "") -> WebdavServer:
     """The server of WebDAV on a home, not yet running.
 
     Args:
@@ -236,12 +237,19 @@ def webdav_server(home: Home, config: ServerConfig, beside: Beside, parts: Parts
         config: of the API: certificate, and whose word is taken on where calls come from.
         beside: its own.
         parts: of the API, whose observers are told of these requests too.
+        secret: of run/server.secret, which is everybody's password in a dev home, from this machine; empty where there is none.
     """
     from keystead.frontends.http.app import Seen  # noqa: PLC0415 - these are loaded where WebDAV is served
     from keystead.frontends.webdav.app import WebdavApp, WebdavParts  # noqa: PLC0415 - as said
     from keystead.frontends.webdav.server import WebdavServer  # noqa: PLC0415 - as said
 
     proxies = Proxies(config.trusted_proxies)
+
+    def known(shown: Shown, client_ip: str, forwarded: bool) -> Principal | None:  # noqa: FBT001 - as it is called
+        good = hmac.compare_digest(shown.token.encode(), secret.encode())
+        if not (secret and good and shown.upn and home.file.dev and is_loopback(client_ip) and not forwarded):
+            return None
+        return home.as_person(shown.upn)()
 
     def began() -> None:
         for observer in parts.observers:
@@ -270,6 +278,7 @@ def webdav_server(home: Home, config: ServerConfig, beside: Beside, parts: Parts
             services=home.services,
             dispatcher=home.dispatcher,
             refused=LogAndDirectory(home.services).refused,
+            known=known,
             began=began,
             ended=ended,
             caller=lambda peer, forwarded: proxies.caller(peer, forwarded.encode("latin-1", "replace")),

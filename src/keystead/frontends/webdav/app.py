@@ -27,8 +27,8 @@ from keystead.core.access.principal import NOBODY, Principal
 from keystead.core.errors import Forbidden, IntegrityFailure, InvalidRequest, KeysteadError, Refused
 from keystead.core.ids import new_id
 from keystead.core.stores.files import CHUNK_BYTES
-from keystead.frontends.webdav.credentials import read_credentials, signed_in
-from keystead.frontends.webdav.errors import Answered, headers, page, phrase, status
+from keystead.frontends.webdav.credentials import Shown, read_credentials, signed_in
+from keystead.frontends.webdav.errors import Answered, headers, page, phrase, status, unexpected
 from keystead.frontends.webdav.locks import LockStorage
 from keystead.frontends.webdav.paths import Target, read_target
 from keystead.frontends.webdav.provider import CREATED, SitesProvider
@@ -82,6 +82,10 @@ def _nobody_looks(_seen: Seen) -> None:
     """Where no log and no figures are kept."""
 
 
+def _no_other_way(_shown: Shown, _client_ip: str, _forwarded: bool) -> Principal | None:  # noqa: FBT001 - as it is called
+    return None
+
+
 def _peer(peer: str, _forwarded: str) -> str:
     return peer
 
@@ -94,6 +98,7 @@ class WebdavParts:
         services: the service.
         dispatcher: knows who may call what.
         refused: records a refusal or an integrity failure.
+        known: whom credentials name that are no token, by the caller's address and whether somebody passed the request on: in dev homes.
         began: told when a request's head is there; ended: told when it is over. Neither may block.
         caller: the address of a caller, from that of the connection and X-Forwarded-For.
     """
@@ -101,6 +106,7 @@ class WebdavParts:
     services: Services
     dispatcher: Dispatcher
     refused: Callable[[Any, KeysteadError], None]
+    known: Callable[[Shown, str, bool], Principal | None] = field(default=_no_other_way)
     began: Callable[[], None] = field(default=lambda: None)
     ended: Callable[[Seen], None] = field(default=_nobody_looks)
     caller: Callable[[str, str], str] = field(default=_peer)
@@ -182,6 +188,7 @@ class _Exchange:
         self.status = 0
         self.code = ""
         self.sent = 0
+        self._page = b""
 
     def seen(self) -> Seen:
         """What is told of it."""
@@ -219,15 +226,13 @@ class _Exchange:
             if self.status:
                 self.code = "cut_off"
                 raise _CutOffError from error
-            unexpected = KeysteadError(
-                "unexpected", f"the request {self.id} met a defect of the service", "report it with this id; the log has the trace"
-            )
-            yield from self._refused(unexpected)
+            yield from self._refused(unexpected())
 
-    def _answered(self) -> Iterable[bytes]:
+    def _answered(self) -> Iterator[bytes]:
         target = self._checked()
         services = self.parts.services
-        self.principal = signed_in(services, read_credentials(self.environ.get("HTTP_AUTHORIZATION", "")), self.client_ip)
+        shown = read_credentials(self.environ.get("HTTP_AUTHORIZATION", ""))
+        self.principal = self.parts.known(shown, self.client_ip, self._forwarded()) or signed_in(services, shown, self.client_ip)
         if self.principal.tenant_id is None:
             raise Forbidden("provider_never_reads", f"{self.principal.upn} belongs to no tenant", "sign in as a person of a tenant")
         visit = Visit(services, self.parts.dispatcher, self.principal, self.id, self.client_ip, self.method, target)
@@ -235,7 +240,8 @@ class _Exchange:
         self.visit = self.environ[VISIT] = present.visit = visit
         self.environ["PATH_INFO"] = target.path
         self.environ["wsgidav.auth.user_name"] = self.principal.upn
-        return self.library(self.environ, self._start)
+        for piece in self.library(self.environ, self._start):
+            yield self._page or piece
 
     # -- before anybody is asked who they are ------------------------------------------------------------------------------------------
 
@@ -284,6 +290,10 @@ class _Exchange:
             raise InvalidRequest("path_invalid", "the header Destination has a query or a fragment", "percent-encode '?' and '#' in names")
         return read_target(parts.path).path
 
+    def _forwarded(self) -> bool:
+        """Whether somebody passed the request on."""
+        return any(f"HTTP_{name}" in self.environ for name in _FORWARDED)
+
     def _forwarded_host(self) -> str:
         return str(self.environ.get("HTTP_X_FORWARDED_HOST", "")).lower()
 
@@ -293,8 +303,13 @@ class _Exchange:
         number = int(line[:3])
         if number == 204 and self.environ.get(CREATED):
             number = 201
-        if self.method in ("GET", "HEAD") and number in (200, 206):
-            given = [*given, *CONTENT_HEADERS]
+        if self.method in ("GET", "HEAD"):
+            if number in (200, 206):
+                given = [*given, *CONTENT_HEADERS]
+        elif ("Content-Type", _HTML) in given:  # a page of the library's, about itself
+            self._page = f"{phrase(number)}\n".encode()
+            described = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(self._page))}
+            given = [*((name, value) for name, value in given if name not in described), *described.items()]
         return self._send_head(number, given)
 
     def _send_head(self, number: int, given: Iterable[tuple[str, str]]) -> Callable[[bytes], object]:
@@ -331,6 +346,9 @@ class _Exchange:
             self.sent = len(body)
             yield body
 
+
+_HTML = "text/html; charset=utf-8"
+_FORWARDED = ("FORWARDED", "VIA", "X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_REAL_IP")
 
 _CODES = {
     400: "request_invalid",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -14,6 +15,8 @@ from keystead.frontends.webdav.credentials import CHALLENGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+log = logging.getLogger("keystead.webdav")
 
 RETRY_AFTER = 2
 """Seconds after which something unavailable is worth another try."""
@@ -88,14 +91,24 @@ def phrase(number: int) -> str:
         return f"{number} Status"
 
 
+def unexpected() -> KeysteadError:
+    """A defect of ours: what it was stands in the log, and nowhere else."""
+    return KeysteadError("unexpected", "the request met a defect of the service", "report it with the request's id; the log has the trace")
+
+
 def answered(function: Callable[Given, Made]) -> Callable[Given, Made]:
-    """Around what the library calls: it would take our errors for defects."""
+    """Around what the library calls: it would take our errors for defects, and pass over defects."""
 
     @functools.wraps(function)
     def around(*args: Given.args, **named: Given.kwargs) -> Made:
         try:
             return function(*args, **named)
+        except DAVError:
+            raise
         except KeysteadError as error:
             raise Answered(error) from error
+        except Exception as error:
+            log.exception("a request met a defect")
+            raise Answered(unexpected()) from error
 
     return around

@@ -489,7 +489,7 @@ class File(_Node, DAVNonCollection):
     def copy_to(self, names: tuple[str, ...], _failed: list[tuple[str, DAVError]], *, deep: bool) -> None:  # noqa: ARG002 - of folders
         """The bytes of the current version, and the properties."""
         services, opened, node = self.visit.services, self.opened, self.node
-        body = files.read(services, self.visit.call("site.download"), opened, node, version=node.version or None)
+        body = files.read(services, self.visit.call("site.get"), opened, node, version=node.version or None)
         files.put(services, self.visit.call(), opened, join_path(names), body, size=node.size)
         self.copy_properties_to(names)
 

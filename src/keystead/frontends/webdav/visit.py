@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 VISIT = "keystead.visit"
 """Where the environment of a request holds its visit."""
 
-READING = {"OPTIONS": "site.files", "PROPFIND": "site.files", "GET": "site.download", "HEAD": "site.download"}
+READING = {"OPTIONS": "site.ls", "PROPFIND": "site.ls", "GET": "site.get", "HEAD": "site.get"}
 CHANGING = {
-    "PUT": ("site.upload",),
-    "MKCOL": ("site.make-folder",),
-    "DELETE": ("site.remove",),
-    "MOVE": ("site.move",),
-    "COPY": ("site.upload", "site.download"),
-    "PROPPATCH": ("site.upload",),
-    "LOCK": ("site.upload",),
-    "UNLOCK": ("site.upload",),
+    "PUT": ("site.put",),
+    "MKCOL": ("site.mkdir",),
+    "DELETE": ("site.rm",),
+    "MOVE": ("site.mv",),
+    "COPY": ("site.put", "site.get"),
+    "PROPPATCH": ("site.put",),
+    "LOCK": ("site.put",),
+    "UNLOCK": ("site.put",),
 }
 """By method, the rows of the API that somebody must be allowed to call; the first one names the operation."""
 
