@@ -78,11 +78,18 @@ class SiteRows(Protocol):
     # -- hierarchy
 
     def awaiting(self, tenant_id: str, geo: str, policy_id: str, limit: int) -> list[tuple[Site, list[SiteKey]]]:
-        """Sites of a geo under another policy than this one, with their keys. Costs what it takes, however many are done."""
+        """Sites of a geo under another policy than this one, with their keys, oldest version first.
+
+        Costs what it takes, however many are done; those of one policy come one after the other.
+        """
         ...
 
-    def rewrapped(self, tenant_id: str, geo: str, policy_id: str, changed: Sequence[Site], keys: Sequence[SiteKey]) -> int:
-        """Put sites under a policy: `policy_id`, `key_version`, `move_state` and `moved_at` as given, their keys replaced by the given ones."""
+    def rewrapped(self, tenant_id: str, geo: str, policy_id: str, changed: Sequence[Site], keys: Sequence[SiteKey]) -> None:
+        """Put sites under a policy: `key_version`, `move_state`, `moved_at` and `moved` as given, their keys replaced by the given ones.
+
+        Each site has at least one key among the given ones; those of its keys below the lowest given go. Raises NotFound `site_not_found`
+        when one of them is not in the tenant's geo.
+        """
         ...
 
     def progress(self, tenant_id: str, geo: str, policy_id: str) -> tuple[int, int]:
@@ -120,7 +127,7 @@ class FileRows(Protocol):
     """Nodes, versions and chunks of sites."""
 
     def child(self, site_id: str, parent_id: str, hashes: Sequence[bytes]) -> Node | None:
-        """The node of a folder with one of these name hashes: one per version of the site key."""
+        """The node of a folder with one of these name hashes: one per version of the site key, the likeliest first."""
         ...
 
     def children(self, site_id: str, parent_id: str, *, after: str = "", limit: int = 0) -> list[Node]:
@@ -145,8 +152,12 @@ class FileRows(Protocol):
         """Store everything but id, site and place. Raises Conflict `file_exists`."""
         ...
 
-    def delete_nodes(self, site_id: str, node_ids: Sequence[str]) -> None:
-        """Nodes, their versions and chunks; objects in which nothing lies any more become due at once."""
+    def subtree(self, site_id: str, node_id: str, *, limit: int = 0) -> list[Node]:
+        """Nodes below a folder, at any depth, at most so many: for deleting it, copying it, and for what may not be moved into itself."""
+        ...
+
+    def delete_nodes(self, site_id: str, node_ids: Sequence[str], *, due: int) -> int:
+        """Nodes, their versions and chunks, not what lies below a folder; bytes of ciphertext that went. Objects left empty become due then."""
         ...
 
     def nodes_below(self, site_id: str, key_version: int, *, limit: int) -> list[Node]:
@@ -164,7 +175,10 @@ class FileRows(Protocol):
         ...
 
     def versions_below(self, site_id: str, key_version: int, *, limit: int) -> list[FileVersion]:
-        """Versions whose manifest lies under an older key, by node and newest first: what a move has still to do."""
+        """Versions whose manifest lies under an older key: what a move has still to do.
+
+        Newest key first, then by node (falling ids), the newest version of each first.
+        """
         ...
 
     def update_version(self, version: FileVersion) -> None:
@@ -172,7 +186,10 @@ class FileRows(Protocol):
         ...
 
     def delete_versions(self, site_id: str, node_id: str, *, until: int, due: int) -> int:
-        """Versions up to a number, and the chunks only they used; bytes of ciphertext that went. Objects left empty become due then."""
+        """Versions up to a number, inclusive, and the chunks only they used; bytes of ciphertext that went. Objects left empty become due then.
+
+        Never the current version of a file: a chunk it uses has no `last_version`.
+        """
         ...
 
     # -- chunks
@@ -183,8 +200,8 @@ class FileRows(Protocol):
         """Those of the ids that are there."""
         ...
 
-    def end_chunks(self, site_id: str, chunk_ids: Sequence[str], last_version: int) -> None:
-        """Note that a version was the last to use these chunks."""
+    def end_chunks(self, site_id: str, chunk_ids: Sequence[str], last_version: int | None) -> None:
+        """Note that a version was the last to use these chunks; None: the current version uses them (again)."""
         ...
 
     def succeed(self, site_id: str, pairs: Sequence[tuple[str, str]]) -> None:
@@ -192,7 +209,10 @@ class FileRows(Protocol):
         ...
 
     def drop_chunks(self, site_id: str, node_id: str, *, below: int, due: int) -> int:
-        """Remove chunks of a node under an older key that have successors, after its last version was moved; bytes that went."""
+        """Remove chunks of a node under an older key that have successors, after its last version was moved; bytes of ciphertext that went.
+
+        Objects left empty become due then.
+        """
         ...
 
 

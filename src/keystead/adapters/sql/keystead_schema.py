@@ -330,8 +330,10 @@ file_nodes = Table(
     Column("created", BigInteger, nullable=False),
     Column("modified", BigInteger, nullable=False),
     Column("changed", BigInteger, nullable=False),
-    # A folder has one node of a name. Its children, and a child by its name, are found by the same index.
-    UniqueConstraint("site_id", "parent_id", "name_hash"),
+    # A folder has one node of a name, whose hash covers the folder.
+    UniqueConstraint("site_id", "name_hash"),
+    # For listings, page by page.
+    Index(None, "site_id", "parent_id", "id"),
     Index(None, "site_id", "place", "id"),
     Index(None, "site_id", "key_version"),
 )

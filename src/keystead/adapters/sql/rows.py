@@ -13,9 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from keystead.core.errors import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Compiled, Connection, Select, Update
+    from sqlalchemy import Compiled, Connection, Delete, Select, Update
 
 
 _T = TypeVar("_T")
@@ -30,7 +30,7 @@ class Many:
     For columns whose values the driver takes unchanged: text, numbers and bytes. Every bound value has a name.
     """
 
-    def __init__(self, statement: Insert | Update) -> None:
+    def __init__(self, statement: Insert | Update | Delete) -> None:
         self._statement = statement
         self._compiled: dict[str, Compiled] = {}
 
@@ -78,14 +78,15 @@ class Lookup:
     def _compile(self, connection: Connection) -> tuple[str, Callable[[dict[str, object]], tuple[object, ...]] | None]:
         compiled = self._statement.compile(dialect=connection.dialect)
         names = getattr(compiled, "positiontup", None)
-        made = str(compiled), (None if names is None else _in_order(names))
+        made = str(compiled), (None if names is None else _in_order(names, compiled.params))
         self._compiled[connection.dialect.name] = made
         return made
 
 
-def _in_order(names: Sequence[str]) -> Callable[[dict[str, object]], tuple[object, ...]]:
-    """The values for a statement whose parameters go by position."""
-    return lambda values: tuple(values[name] for name in names)
+def _in_order(names: Sequence[str], own: Mapping[str, object]) -> Callable[[dict[str, object]], tuple[object, ...]]:
+    """The values for a statement whose parameters go by position; SQLAlchemy gives one with a LIMIT an offset of its own."""
+    ours = {name: value for name, value in own.items() if value is not None}
+    return lambda values: tuple(values[name] if name in values else ours[name] for name in names)
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from keystead.adapters.sql.engine import reading, writing
 from keystead.adapters.sql.migrate import ensure_current
 from keystead.adapters.sql.rows_figures import SqlFigureRows
+from keystead.adapters.sql.rows_files import SqlFileRows
 from keystead.adapters.sql.rows_mailboxes import SqlMailboxRows
 from keystead.adapters.sql.rows_objects import SqlObjectRows
 from keystead.adapters.sql.rows_policies import SqlPolicyRows
 from keystead.adapters.sql.rows_sign_in import SqlSignInRows
+from keystead.adapters.sql.rows_sites import SqlSiteRows
 from keystead.adapters.sql.rows_tenants import SqlTenantRows
 from keystead.adapters.sql.rows_work import SqlAlertRows, SqlAuditRows, SqlHookRows, SqlJobRows, SqlSettingRows
 
@@ -46,6 +48,14 @@ class SqlTx:
     @cached_property
     def mailboxes(self) -> SqlMailboxRows:
         return SqlMailboxRows(self._connection)
+
+    @cached_property
+    def sites(self) -> SqlSiteRows:
+        return SqlSiteRows(self._connection)
+
+    @cached_property
+    def files(self) -> SqlFileRows:
+        return SqlFileRows(self._connection)
 
     @cached_property
     def objects(self) -> SqlObjectRows:

@@ -103,9 +103,10 @@ def upgrade() -> None:
         sa.Column("changed", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["site_id"], ["sites.id"], name="fk_file_nodes_site_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_file_nodes"),
-        sa.UniqueConstraint("site_id", "parent_id", "name_hash", name="uq_file_nodes_site_id_parent_id_name_hash"),
+        sa.UniqueConstraint("site_id", "name_hash", name="uq_file_nodes_site_id_name_hash"),
     )
     op.create_index("ix_file_nodes_site_id_key_version", "file_nodes", ["site_id", "key_version"])
+    op.create_index("ix_file_nodes_site_id_parent_id_id", "file_nodes", ["site_id", "parent_id", "id"])
     op.create_index("ix_file_nodes_site_id_place_id", "file_nodes", ["site_id", "place", "id"])
     op.create_table(
         "file_versions",
