@@ -85,6 +85,20 @@ def test_onboarding_records_subscriptions_and_the_officers_who_may_sign(contoso:
     }
 
 
+def test_mail_and_files_are_onboarded_each_by_itself_R_001(contoso: TenantWorld) -> None:
+    onboard(contoso.admin, "s1", "s2")
+    request = t.OnboardTenant(workload="files", subscriptions=["s1", "s3"])
+    view: t.OnboardingView = contoso.admin.call("tenant.onboard", request)
+    assert (view.workload, view.subscription_ids) == ("files", [subscription_id(contoso, "s1"), subscription_id(contoso, "s3")])
+    shown: t.TenantView = contoso.admin.call("tenant.show", t.ShowTenant())
+    assert shown.onboarded == ["mail", "files"]
+    with contoso.world.services.db.read() as tx:
+        mail, files = (tx.tenants.onboarding(view.tenant_id, workload) for workload in ("mail", "files"))
+    assert mail is not None
+    assert files is not None
+    assert mail.subscription_ids != files.subscription_ids
+
+
 def test_without_a_named_officer_the_caller_is_recorded_and_told_so(contoso: TenantWorld) -> None:
     """R-002: there is always at least one who may approve destruction."""
     view = onboard(contoso.admin, "s1", "s2")

@@ -59,7 +59,7 @@ def show(context: typer.Context) -> None:
 def onboard(
     context: typer.Context,
     subscription: Annotated[list[str], typer.Option(metavar="NAME", help="Name or id; give it twice.")],
-    workload: Annotated[Literal["mail"], typer.Option(help="What may then be put under customer keys.")] = "mail",
+    workload: Annotated[Literal["mail", "files"], typer.Option(help="What may then be put under customer keys.")] = "mail",
     officer: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Who may sign for destruction; may be repeated.")] = None,
     officer_cert: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Certificate (PEM) of each officer, in the order of the officers.")

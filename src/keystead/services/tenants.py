@@ -372,4 +372,4 @@ def _tenant_view(tenant: Tenant, onboarded: list[str], claim: str | None = None)
 
 
 def _onboarded(tx: Tx, tenant: Tenant) -> list[str]:
-    return [workload for workload in ("mail",) if tx.tenants.onboarding(tenant.id, workload)]
+    return [workload for workload in ("mail", "files") if tx.tenants.onboarding(tenant.id, workload)]

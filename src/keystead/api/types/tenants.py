@@ -44,7 +44,7 @@ class OfficerInput(Request, frozen=True):
 class OnboardTenant(Request, frozen=True):
     """`subscriptions`: two names or ids. Without officers the caller is recorded as the officer."""
 
-    workload: Literal["mail"]
+    workload: Literal["mail", "files"]
     subscriptions: list[str]
     officers: list[OfficerInput] = []
 
