@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -22,11 +23,11 @@ from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, Not
 from keystead.core.formats.aead import NONCE_BYTES
 from keystead.core.formats.files import Manifest, chunk_digest, damaged, decode_manifest, encode_manifest, manifest_context
 from keystead.core.formats.sealed_object import open_object, seal
-from keystead.core.ids import new_id
+from keystead.core.ids import is_id, new_id
 from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
 from keystead.core.stores.paths import MAX_NAMES, split_path
 from keystead.services.auditing import record
-from keystead.services.file_chunks import ChunkGone, ChunkWriter, cut, open_chunk
+from keystead.services.file_chunks import ChunkGone, ChunkWriter, cut, open_chunk, opened_box
 from keystead.services.file_nodes import (
     Trunk,
     Walk,
@@ -636,9 +637,99 @@ def contents(services: Services, call: Call, file: OpenFile, *, offset: int = 0,
     return _pieces(services, call, file, offset, end)
 
 
-def _open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None) -> OpenFile:
+@dataclass(frozen=True, slots=True)
+class SmallFile:
+    """A file of at most one chunk, opened for reading; `chunk` is None for an empty one."""
+
+    file: OpenFile
+    chunk: Chunk | None
+
+
+def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequence[str]) -> tuple[list[SmallFile], list[str]]:
+    """Open many small files at once; that they were read is recorded here.
+
+    Args:
+        services: the service.
+        call: who reads.
+        opened: the site.
+        node_ids: ids that a listing gave.
+
+    Returns:
+        The files in the order they are best read in, and the ids of those that are gone, are no files, or have more than one chunk.
+
+    Raises:
+        IntegrityFailure: `file_damaged`, `file_rolled_back`.
+    """
+    found: list[OpenFile] = []
+    gone: list[str] = []
+    with services.db.read() as tx:
+        trunk = Trunk(tx, opened)
+        for node_id in node_ids:
+            node = tx.files.node(opened.site.id, node_id) if is_id(node_id) else None
+            if node is None or node.kind is NodeKind.FOLDER or node.size > CHUNK_BYTES:
+                gone.append(node_id)
+            else:
+                found.append(_open_version(tx, opened, node, None, trunk))
+        chunks = tx.files.chunks(opened.site.id, [entry.chunk_id for file in found for entry in file.manifest.entries])
+    if not opened.owner or services.settings.record_owner_reads:
+        with services.db.write() as tx:
+            for file in found:
+                _record(services, tx, call, opened, file.node.id, "FileDownloaded", (("Version", str(file.number)),))
+    small = [SmallFile(file, chunks.get(file.manifest.entries[0].chunk_id) if file.manifest.entries else None) for file in found]
+    return sorted(small, key=_place), gone
+
+
+def read_many(services: Services, call: Call, opened: OpenSite, found: Sequence[SmallFile]) -> Iterator[tuple[Node, bytes]]:
+    """The bytes of small files; chunks that lie one behind the other are fetched at once.
+
+    Raises: as `read`, for the file that is not what was written.
+    """
+    policy = opened.opened
+    for group in _side_by_side(found):
+        policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
+        first, last = group[0].chunk, group[-1].chunk
+        box = b""
+        if first is not None and last is not None and len(group) > 1 and first.offset >= 0:
+            with suppress(NotFound, IntegrityFailure):  # whatever is wrong, each is then read by itself
+                box = services.objects.get(first.object_ref, first.offset, last.offset + last.length - first.offset)
+        for one in group:
+            yield one.file.node, _small(services, call, one, memoryview(box), first.offset if first is not None else 0)
+
+
+def _small(services: Services, call: Call, one: SmallFile, box: memoryview, start: int) -> bytes:
+    """The bytes of one of them, out of what was fetched where there is that."""
+    file, chunk = one.file, one.chunk
+    if not file.manifest.entries:
+        return b""
+    if chunk is None or not box:
+        return b"".join(_pieces(services, call, file, 0, file.manifest.size))
+    entry = file.manifest.entries[0]
+    part = box[chunk.offset - start : chunk.offset - start + chunk.length]
+    return opened_box(file.opened, chunk, entry, part, f"{file.what}, chunk 0 ({entry.chunk_id})")
+
+
+def _side_by_side(found: Sequence[SmallFile]) -> Iterator[list[SmallFile]]:
+    group: list[SmallFile] = []
+    size = 0
+    for one in found:
+        before, chunk = group[-1].chunk if group else None, one.chunk
+        follows = before is not None and chunk is not None and before.object_ref == chunk.object_ref
+        if group and not (follows and chunk.offset == before.offset + before.length and size + chunk.length <= CHUNK_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(one)
+        size += chunk.length if chunk is not None else 0
+    if group:
+        yield group
+
+
+def _place(one: SmallFile) -> tuple[str, int]:
+    return (one.chunk.object_ref, one.chunk.offset) if one.chunk is not None else ("", 0)
+
+
+def _open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None, trunk: Trunk | None = None) -> OpenFile:
     """A version of a file that was just read, checked against the tree."""
-    Trunk(tx, opened).check(node.id)
+    (trunk or Trunk(tx, opened)).check(node.id)
     wanted = node.version if number is None else number
     if not wanted:
         if number == 0 and node.version:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from keystead.api import frames
 from keystead.api.call import Content
 from keystead.api.types.base import millis, utc
 from keystead.api.types.sites import BatchResult, FileView, RemovedView, VersionView
+from keystead.core.errors import InvalidRequest
+from keystead.core.ids import is_id
 from keystead.core.stores.files import NodeKind
 from keystead.core.stores.paths import join_path, split_path
 from keystead.services import files
@@ -87,6 +90,16 @@ def download(services: Services, call: Call, request: t.DownloadFile) -> Content
     return Content(size, file.manifest.media_type or BYTES, chunks)
 
 
+def download_batch(services: Services, call: Call, request: t.GetBatch) -> Content:
+    """The bytes of many small files."""
+    if not all(is_id(one) for one in request.files):
+        raise InvalidRequest("file_id_invalid", "a file is named by something that is no id", "give the ids that site ls shows")
+    opened = open_site(services, call, request.site)
+    found, gone = files.open_many(services, call, opened, list(dict.fromkeys(request.files)))
+    size = sum(frames.HEAD.size + one.file.manifest.size for one in found) + frames.HEAD.size * len(gone)
+    return Content(size, BYTES, _framed(files.read_many(services, call, opened, found), gone))
+
+
 def make_folder(services: Services, call: Call, request: t.MakeFolder) -> FileView:
     """Make a folder."""
     opened = open_site(services, call, request.site, put=True)
@@ -127,6 +140,20 @@ def restore_version(services: Services, call: Call, request: t.RestoreVersion) -
     """Make an old version the current one again."""
     opened = open_site(services, call, request.site, change=True)
     return _view(files.restore_version(services, call, opened, request.path, request.version), split_path(request.path)[:-1])
+
+
+def _framed(found: Iterator[tuple[Node, bytes]], gone: list[str]) -> Iterator[bytes]:
+    """Files as frames, joined to pieces worth sending."""
+    held: list[bytes] = [frames.head(name, frames.GONE) for name in gone]
+    size = 0
+    for node, data in found:
+        held += (frames.head(node.id, len(data)), data)
+        size += len(data)
+        if size >= PIECE:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
 
 
 def _pieces(body: Upload) -> Iterator[bytes]:

@@ -379,6 +379,25 @@ def policy_for(tx: Tx, tenant_id: str, geo: str) -> str:
     return named or tx.policies.provider(tenant_id).id
 
 
+def geo_of(tx: Tx, call: Call, named: str) -> str:
+    """A geo of the tenant; its only one where none is named.
+
+    Raises:
+        InvalidRequest: `geo_missing`: there are several. `geo_invalid`.
+        PreconditionFailed: `geo_unknown`: the tenant has no such geo (R-103).
+    """
+    tenant = tx.tenants.find(call.tenant_id)
+    geos = tenant.geos if tenant is not None else ()
+    if not named and len(geos) == 1:
+        return geos[0]
+    if not named:
+        raise InvalidRequest("geo_missing", f"the tenant has the geos {', '.join(geos)}, and none is named", "add --geo GEO")
+    geo = geo_code(named)
+    if geo not in geos:
+        raise PreconditionFailed("geo_unknown", f"the tenant has no geo {geo}", f"its geos are {', '.join(geos)}")
+    return geo
+
+
 # -- helpers ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -420,25 +439,6 @@ def _require_person(tx: Tx, call: Call, upn: str) -> None:
     person = tx.tenants.person(upn)
     if person is None or person.tenant_id != call.tenant_id:
         raise NotFound("user_not_found", f"the tenant has no person {upn}", "keystead user list shows them")
-
-
-def geo_of(tx: Tx, call: Call, named: str) -> str:
-    """A geo of the tenant; its only one where none is named.
-
-    Raises:
-        InvalidRequest: `geo_missing`: there are several. `geo_invalid`.
-        PreconditionFailed: `geo_unknown`: the tenant has no such geo (R-103).
-    """
-    tenant = tx.tenants.find(call.tenant_id)
-    geos = tenant.geos if tenant is not None else ()
-    if not named and len(geos) == 1:
-        return geos[0]
-    if not named:
-        raise InvalidRequest("geo_missing", f"the tenant has the geos {', '.join(geos)}, and none is named", "add --geo GEO")
-    geo = geo_code(named)
-    if geo not in geos:
-        raise PreconditionFailed("geo_unknown", f"the tenant has no geo {geo}", f"its geos are {', '.join(geos)}")
-    return geo
 
 
 def _newest_first(key: SiteKey) -> int:

@@ -177,6 +177,13 @@ class DownloadFile(Request, frozen=True):
     length: Bytes | None = None
 
 
+class GetBatch(Request, frozen=True):
+    """Files of at most one chunk each, by the ids that a listing gave. The answer is in frames (`api/frames.py`), in no order."""
+
+    site: str
+    files: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
+
+
 class MakeFolder(Request, frozen=True):
     """`parents`: make the folders above it too, and take one that is there for made."""
 

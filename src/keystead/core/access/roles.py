@@ -127,8 +127,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     **{
         f"site.{verb}": _PEOPLE
         for verb in (
-            *("show", "member.add", "member.remove", "member.list", "files", "upload", "upload-batch", "download"),
-            *("make-folder", "move", "remove", "versions", "restore-version"),
+            *("status", "member.add", "member.remove", "member.list", "ls", "put", "put-batch", "get", "get-batch"),
+            *("mkdir", "mv", "rm", "versions", "restore-version"),
         )
     },
     # watching
@@ -146,7 +146,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
 CONTENT = frozenset(
     {
         *("mailbox.items", "mailbox.read", "mailbox.search", "mailbox.delete-item", "mailbox.delegate"),
-        *("site.files", "site.download", "site.versions", "site.move", "site.remove", "site.restore-version"),
+        *("site.ls", "site.get", "site.get-batch", "site.versions", "site.mv", "site.rm", "site.restore-version"),
         *("site.member.add", "site.member.remove"),
     }
 )
