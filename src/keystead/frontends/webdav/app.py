@@ -306,7 +306,7 @@ class _Exchange:
         if self.method in ("GET", "HEAD"):
             if number in (200, 206):
                 given = [*given, *CONTENT_HEADERS]
-        elif ("Content-Type", _HTML) in given:  # a page of the library's, about itself
+        elif ("Content-Type", _HTML) in given and ("Content-Length", "0") not in given:  # a page of the library's, about itself
             self._page = f"{phrase(number)}\n".encode()
             described = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(self._page))}
             given = [*((name, value) for name, value in given if name not in described), *described.items()]

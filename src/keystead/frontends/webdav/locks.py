@@ -105,8 +105,9 @@ class LockStorage:
 
     @answered
     def get_lock_list(self, path: str, *, include_root: bool, include_children: bool, token_only: bool) -> list[LockDict] | list[str]:
-        """The locks that are on a path, or on something below it."""
-        below = path.rstrip("/") + "/"
+        """The locks that are on a path, which may end in a slash, or on something below it."""
+        path = "/" + path.strip("/")
+        below = path + "/"
         found = [
             lock
             for _opened, lock in self._all()
