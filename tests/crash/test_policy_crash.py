@@ -75,7 +75,8 @@ def keys_named(world: World) -> dict[Compartment, set[str]]:
     rows = world.sql("SELECT id, workload, shred_key_id, availability_key_id FROM policies")
     return {
         Compartment.SHRED: {shred for _id, _workload, shred, _availability in rows},
-        Compartment.AVAILABILITY_MAIL: {availability for *_rest, availability in rows if availability},
+        Compartment.AVAILABILITY_MAIL: {availability for _id, workload, _shred, availability in rows if workload == "mail"},
+        Compartment.AVAILABILITY_FILES: {str(key) for (key,) in world.sql("SELECT availability_key_id FROM file_geos")},
         Compartment.PROVIDER: {policy for policy, workload, *_rest in rows if workload == "provider"},
         Compartment.SIGNING: {str(key) for (key,) in world.sql("SELECT id FROM signing_keys")},
     }

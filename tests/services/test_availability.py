@@ -256,7 +256,7 @@ def test_availability_keys_lie_apart_from_vaults_data_and_other_keys(scene: Scen
         assert (key_id in held) is (compartment is MAIL_KEYS)
         if compartment is not MAIL_KEYS:
             with pytest.raises(NotFound):
-                scene.keystore.seal(compartment, key_id, b"x", b"context")
+                scene.keystore.seal(compartment, key_id, bytes(32), b"context")
     seals = {path.name.rpartition(".")[0] for path in (scene.world.path / "seals").iterdir()}
     assert {f"keystore-{compartment}" for compartment in Compartment} <= seals
     assert key_id.encode() not in scene.world.stores.dump("vault")

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from keystead.api.call import Content
-from keystead.api.types import mailboxes, policies, sites, tenants, tokens, vault_clients, vaults, watching
+from keystead.api.types import file_policies, mailboxes, policies, sites, tenants, tokens, vault_clients, vaults, watching
 from keystead.api.types.base import Empty
 
 if TYPE_CHECKING:
@@ -89,6 +89,21 @@ def _vault_route(
         side=Side.VAULT,
         changes=changes,
         max_body=max_body,
+    )
+
+
+def _files_route(name: str, endpoint: str, handler: str, request: type[Any], *, changes: bool = True, timeout: float = 30.0) -> Route:
+    """A row about the policy of a geo's files; the answer is how it stands."""
+    method, verb = endpoint.split(" ")
+    return Route(
+        name,
+        method,
+        "/v1/tenants/{tenant}/files/" + verb,
+        f"keystead.services.file_policies:{handler}",
+        request,
+        file_policies.FilesStatus,
+        timeout=timeout,
+        changes=changes,
     )
 
 
@@ -668,6 +683,21 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         mailboxes.Search,
         list[mailboxes.Hit],
         timeout=600,
+        changes=False,
+    ),
+    # the policies of files: one for each geo
+    _files_route("files.register", "POST register", "register", file_policies.RegisterFiles, timeout=120),
+    _files_route("files.status", "GET status", "status", file_policies.NameGeo, changes=False),
+    _files_route("files.roll", "POST roll", "roll", file_policies.RollFiles, timeout=120),
+    _files_route("files.recover", "POST recover", "recover", file_policies.RecoverFiles, timeout=120),
+    _files_route("files.revert", "POST revert", "revert", file_policies.NameGeo, timeout=60),
+    Route(
+        "files.health",
+        "POST",
+        "/v1/tenants/{tenant}/files/health",
+        _S + "file_policies:files_health",
+        file_policies.NameGeo,
+        file_policies.FilesHealth,
         changes=False,
     ),
     # sites and files: a site is named by its URL, which no path takes, so it travels as query or in the body

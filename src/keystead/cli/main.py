@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "key": ("key", "Root keys."),
     "policy": ("policy", "Data encryption policies."),
     "mailbox": ("mailbox", "Mailboxes, what is in them, and the policy they are under."),
+    "files": ("files", "Customer keys for the files of a geo."),
     "site": ("site", "Sites and the files in them."),
     "audit": ("audit", "The audit log."),
     "alerts": ("alerts", "What needs attention."),

@@ -24,6 +24,8 @@ class AlertKind(StrEnum):
     CACHE_NEAR_EXPIRY = "cache-near-expiry"
     JOB_FAILING = "job-failing"
     MOVE_OVERDUE = "move-overdue"
+    FILES_OVERDUE = "files-overdue"
+    FILE_DAMAGED = "file-damaged"
     WORKER_SILENT = "worker-silent"
     ORPHANS = "orphans-marked"
     KEY_STORE = "key-store-access"
@@ -113,6 +115,16 @@ ABOUT: Mapping[AlertKind, About] = {
         Severity.WARNING,
         "a mailbox's change of hierarchy is not done 72 hours after it was asked for; it is escalated after 7 days",
         "keystead mailbox move-status UPN tells how far it is; the tenant contacts the provider's support",
+    ),
+    AlertKind.FILES_OVERDUE: About(
+        Severity.WARNING,
+        "a registration, roll, recovery or return of a geo's files is not done 4 hours after it was asked for",
+        "keystead files status --geo GEO tells how far it is; keystead job show JOB what holds it up",
+    ),
+    AlertKind.FILE_DAMAGED: About(
+        Severity.CRITICAL,
+        "something of a file does not open while its site is re-encrypted; the site stays unfinished, others go on",
+        "restore the object or rows from a backup, or delete the file; the job goes on by itself",
     ),
     AlertKind.WORKER_SILENT: About(
         Severity.CRITICAL,

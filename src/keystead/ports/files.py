@@ -27,6 +27,10 @@ class SiteRows(Protocol):
         """Insert or replace."""
         ...
 
+    def changing(self, before: int) -> list[Geo]:
+        """Geos of any tenant in which something has been under way since before then: for the service's own watch."""
+        ...
+
     def geo_of_policy(self, policy_id: str) -> Geo | None:
         """The geo a files policy is in force in, or the target of: for the keyring and the upkeep."""
         ...
@@ -90,6 +94,10 @@ class SiteRows(Protocol):
         Each site has at least one key among the given ones; those of its keys below the lowest given go. Raises NotFound `site_not_found`
         when one of them is not in the tenant's geo.
         """
+        ...
+
+    def filled(self, site_ids: Sequence[str]) -> set[str]:
+        """Those of the sites that have something under their keys: nodes there are or were, or locks."""
         ...
 
     def progress(self, tenant_id: str, geo: str, policy_id: str) -> tuple[int, int]:

@@ -86,6 +86,15 @@ _AWAITING = Lookup(
         _OTHERS.join(site_keys, site_keys.c.site_id == _OTHERS.c.id, isouter=True)
     )
 )
+_FILLED = Lookup(
+    select(sites.c.id).where(
+        Among(sites.c.id, "sites"),
+        or_(
+            select(site_trees.c.site_id).where(site_trees.c.site_id == sites.c.id).exists(),
+            select(file_locks.c.site_id).where(file_locks.c.site_id == sites.c.id).exists(),
+        ),
+    )
+)
 _AT_REST = (MoveState.NONE.value, MoveState.DONE.value)
 _BY_STATE = Lookup(
     select(sites.c.policy_id, sites.c.move_state, func.count().label("sites"))
@@ -143,6 +152,10 @@ class SqlSiteRows:
         same = and_(file_geos.c.tenant_id == geo.tenant_id, file_geos.c.geo == geo.geo)
         if not self._connection.execute(update(file_geos).where(same).values(**values)).rowcount:
             self._connection.execute(insert(file_geos).values(**values))
+
+    def changing(self, before: int) -> list[Geo]:
+        query = select(*_GEO_COLUMNS).where(file_geos.c.target_policy_id.is_not(None), file_geos.c.changed < before)
+        return [_geo(row) for row in self._connection.execute(query.order_by(file_geos.c.changed))]
 
     def geo_of_policy(self, policy_id: str) -> Geo | None:
         query = select(*_GEO_COLUMNS).where(or_(file_geos.c.policy_id == policy_id, file_geos.c.target_policy_id == policy_id))
@@ -258,6 +271,9 @@ class SqlSiteRows:
         for version, site_ids in by_version.items():
             if version > 1:
                 _OLDER_KEYS.run(self._connection, [{"b_sites": listed(self._connection, site_ids), "b_version": version}])
+
+    def filled(self, site_ids: Sequence[str]) -> set[str]:
+        return {row[0] for row in _FILLED.all(self._connection, sites=listed(self._connection, site_ids))}
 
     def progress(self, tenant_id: str, geo: str, policy_id: str) -> tuple[int, int]:
         rows = _BY_STATE.all(self._connection, tenant=tenant_id, geo=geo)

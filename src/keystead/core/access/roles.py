@@ -119,6 +119,10 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "mailbox.read": _PEOPLE,
     "mailbox.delete-item": _PEOPLE,
     "mailbox.search": _PEOPLE,
+    # the policies of files
+    **{f"files.{verb}": _GLOBAL for verb in ("register", "roll", "recover", "revert")},
+    "files.status": _DIRECTORY,
+    "files.health": _DIRECTORY,
     # sites and files: whose content somebody may reach is decided by the site's owner, members and whether it is shared
     "site.create": _PEOPLE,  # a personal drive of one's own; other sites take an administrator
     "site.list": _PEOPLE,

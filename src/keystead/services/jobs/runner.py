@@ -12,10 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keystead.core.alerts import AlertKind, Condition
-from keystead.core.errors import KeysteadError, Refused, Unavailable
+from keystead.core.errors import IntegrityFailure, KeysteadError, Refused, Unavailable
 from keystead.core.jobs import STUCK_AFTER, Job, JobState
 from keystead.services.alerting import beat, raise_alert
+from keystead.services.file_policies import RECOVER, REGISTER, REVERT, ROLL
+from keystead.services.jobs.files import DESTROY, MOVE, change_files, destroy_shred_key
 from keystead.services.jobs.hierarchy import change_hierarchy, move_mailbox
+from keystead.services.jobs.site_moves import move_site
 from keystead.services.jobs.slices import LostLeaseError
 from keystead.services.jobs.upkeep import clean, collect_orphans, ensure_upkeep, keep_signing_keys, keep_up
 from keystead.services.tally import Counted
@@ -31,11 +34,17 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, Slice] = {
     "change-hierarchy": change_hierarchy,
     "move-mailbox": move_mailbox,
+    **dict.fromkeys((REGISTER, ROLL, RECOVER, REVERT), change_files),
+    MOVE: move_site,
+    DESTROY: destroy_shred_key,
     "clean": clean,
     "collect-orphans": collect_orphans,
     "signing-keys": keep_signing_keys,
     "upkeep": keep_up,
 }
+
+MENDED = frozenset({REGISTER, ROLL, RECOVER, REVERT, MOVE})
+"""Kinds that a damaged row or object does not end: it can be restored or deleted, and there is one such job for a geo or site."""
 
 _log = logging.getLogger("keystead.jobs")
 
@@ -214,9 +223,9 @@ def _give_back(services: Services, job: Job) -> Job:
 
 
 def _failed(services: Services, job: Job, error: KeysteadError) -> Job:
-    """Faults and denials are tried again, later and later; what cannot mend itself ends the job."""
+    """Faults and denials are tried again, later and later; what cannot mend itself ends the job, but for those in `MENDED`."""
     now = services.clock.now()
-    again = isinstance(error, Unavailable | Refused)
+    again = isinstance(error, Unavailable | Refused) or (isinstance(error, IntegrityFailure) and job.kind in MENDED)
     attempts = max(1, job.attempts)  # a slice that got on before this one failed has set them to none
     wait = min(LONGEST_WAIT, FIRST_WAIT << min(attempts, 20))
     failed = replace(
