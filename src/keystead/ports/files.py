@@ -84,7 +84,7 @@ class SiteRows(Protocol):
     def awaiting(self, tenant_id: str, geo: str, policy_id: str, limit: int) -> list[tuple[Site, list[SiteKey]]]:
         """Sites of a geo under another policy than this one, with their keys, oldest version first.
 
-        Costs what it takes, however many are done; those of one policy come one after the other.
+        Costs what it takes, however many are done.
         """
         ...
 
