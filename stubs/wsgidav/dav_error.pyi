@@ -2,6 +2,7 @@ from typing import Any
 
 HTTP_FORBIDDEN: int
 HTTP_LOCKED: int
+HTTP_NOT_MODIFIED: int
 HTTP_NOT_FOUND: int
 HTTP_PRECONDITION_FAILED: int
 PRECONDITION_CODE_LockConflict: str

@@ -126,13 +126,16 @@ class Face:
     @property
     def address(self) -> tuple[str, int]:
         parts = urlsplit(self.url)
-        assert parts.hostname and parts.port
+        assert parts.hostname is not None
+        assert parts.port is not None
         return parts.hostname, parts.port
 
     def token(self, upn: str) -> str:
         """A token of a person."""
         with self.services.db.write() as tx:
-            return issue(self.services, tx, TokenKind.SIGN_IN, upn, None).secret
+            person = tx.tenants.person(upn)
+            assert person is not None
+            return issue(self.services, tx, TokenKind.SIGN_IN, upn, person.tenant_id).secret
 
     def person(self, upn: str) -> Person:
         """By Basic."""
@@ -153,9 +156,7 @@ def running(
     services = world.services
     listening = socket.create_server(("127.0.0.1", 0))
     face = Face(services, f"http://127.0.0.1:{listening.getsockname()[1]}", tls=tls)
-    parts = WebdavParts(
-        services=services, dispatcher=world.dispatcher, refused=LogAndDirectory(services).refused, ended=face.seen.append
-    )
+    parts = WebdavParts(services=services, dispatcher=world.dispatcher, refused=LogAndDirectory(services).refused, ended=face.seen.append)
     server = WebdavServer(listening, WebdavApp(parts), config or WebdavConfig(threads=4), context, services.settings.max_file_bytes)
     server.begin()
     try:

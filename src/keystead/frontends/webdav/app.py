@@ -328,7 +328,7 @@ class _Exchange:
     def _of_library(self, error: DAVError) -> Iterator[bytes]:
         """An error of the library's: a condition that did not hold, something that is not there, a lock."""
         if error.value in (204, 304):
-            yield from self._error(error.value, "", b"", [])
+            yield from self._error(error.value, "", b"", list(error.add_headers or ()))
             return
         self.code = _CODES.get(error.value, "refused")
         if error.err_condition is not None:

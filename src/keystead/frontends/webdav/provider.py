@@ -9,7 +9,6 @@ import msgspec
 from wsgidav.dav_error import (
     HTTP_FORBIDDEN,
     HTTP_NOT_FOUND,
-    HTTP_PRECONDITION_FAILED,
     DAVError,
     PRECONDITION_CODE_ProtectedProperty,
 )
@@ -21,6 +20,7 @@ from keystead.core.errors import Forbidden, IntegrityFailure, InvalidRequest, No
 from keystead.core.formats.files import MAX_MEDIA_TYPE
 from keystead.core.stores.files import CHUNK_BYTES, NodeKind
 from keystead.core.stores.paths import join_path
+from keystead.frontends.webdav.conditions import CONDITIONS, take_conditions
 from keystead.frontends.webdav.errors import answered
 from keystead.frontends.webdav.locks import release_below, require_unlocked
 from keystead.frontends.webdav.paths import joined, lock_path, read_segment, read_target, site_segment
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
     from keystead.core.stores.files import Node, Site
+    from keystead.frontends.webdav.conditions import Conditions
     from keystead.frontends.webdav.visit import Visit
     from keystead.services.sites import OpenSite
 
@@ -77,9 +78,16 @@ class SitesProvider(DAVProvider):
     def custom_request_handler(
         self, environ: Environ, start_response: StartResponse, default_handler: Callable[[Environ, StartResponse], Iterable[bytes]]
     ) -> Iterable[bytes]:
-        """Conditions that the library does not look at: an If-Match can never hold for what is not there (RFC 9110 section 13.1.1)."""
-        if "HTTP_IF_MATCH" in environ and self.get_resource_inst(environ["PATH_INFO"], environ) is None:
-            raise DAVError(HTTP_PRECONDITION_FAILED, "If-Match: there is nothing at this address")
+        """Around every method: the conditions, before anything is done."""
+        conditions = environ[CONDITIONS] = take_conditions(environ)
+        thing = self.get_resource_inst(environ["PATH_INFO"], environ)
+        file = thing if isinstance(thing, File) else None
+        conditions.check(
+            environ["REQUEST_METHOD"],
+            there=thing is not None,
+            tag=None if file is None else file.get_etag(),
+            modified=None if file is None else file.get_last_modified(),
+        )
         return default_handler(environ, start_response)
 
     @staticmethod
@@ -558,11 +566,10 @@ class _Writing:
 
     def _expected(self, environ: Environ) -> int | None:
         """The version that must be there still when the new one comes about, where the client has made conditions."""
+        conditions: Conditions = environ[CONDITIONS]
         if self._file.new:
-            return 0 if environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*" else None
-        conditions = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
-        made = any(name in environ for name in conditions) or "[" in environ.get("HTTP_IF", "")
-        return self._file.node.version if made else None
+            return 0 if conditions.new else None
+        return self._file.node.version if conditions.pinned or "[" in environ.get("HTTP_IF", "") else None
 
     def _whole(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """The pieces; what was cut off raises, so that nothing of it is kept, and so does a lock that was taken meanwhile."""

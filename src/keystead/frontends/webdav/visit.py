@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keystead.api.call import Call
 from keystead.api.routes import BY_NAME
-from keystead.core.errors import NotFound
+from keystead.core.errors import InvalidRequest, NotFound
 from keystead.services import file_locks, sites
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class Visit:
                 found = sites.open_site(self.services, self.call(), reference, change=self.changes)
             except NotFound:
                 return None
+            except InvalidRequest as error:
+                if error.code == "site_url_invalid":  # systems look for files of their own everywhere, here too
+                    return None
+                raise
             self._sites[reference] = self._sites[found.site.url] = found
         return found
 
