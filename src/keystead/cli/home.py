@@ -51,7 +51,7 @@ def import_home(
 
 @app.command("verify")
 def verify_home(context: typer.Context) -> None:
-    """Read every item of every mailbox and check that it is what came in; exit code 6 when something is not.
+    """Read every item of every mailbox and every file of every site, and check that it is what came in; exit code 6 when something is not.
 
     After a restore: before anybody is let in. It opens what the service itself may open, shows nothing of it, and changes nothing.
     """

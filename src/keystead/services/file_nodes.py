@@ -73,6 +73,14 @@ class Trunk:
         """
         self._bucket(place_of(node_id), node_id)
 
+    def bucket_from(self, place: int) -> tuple[int, list[Node], IntegrityFailure | None]:
+        """The bucket a place lies in, for who goes over all of a site: the place after it, its nodes, and what is wrong with them."""
+        number = self._tree.bucket_of(place)
+        first, last = self._tree.span(number)
+        nodes = self._tx.files.placed(self._site.id, first, last)
+        whole = self._tree.matches(number, map(leaf_of, nodes))
+        return last + 1, nodes, None if whole else rolled_back(self._site.id, nodes[0].id if nodes else self._site.id)
+
     def change(
         self, services: Services, *, added: Sequence[Node] = (), changed: Sequence[Node] = (), removed: Collection[str] = ()
     ) -> None:

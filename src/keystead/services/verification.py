@@ -1,7 +1,7 @@
 """Reading everything an installation holds, to see that it is all there and opens: after a restore, or now and then.
 
-No content goes to a person, so it is a system operation: customer keys open what their owners allow, the availability key what they
-deny (each use is on the log, as always). Nothing is changed.
+No content goes to a person, so it is a system operation: customer keys open what their owners allow, the availability key mail that they
+deny (each use is on the log, as always), and never files. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from keystead.core.policies.policy import CopyRole, Workload
 from keystead.ports.keystore import Compartment
 from keystead.services.items import key_of, open_item, open_part, open_summary, pages
 from keystead.services.keyring import PROVIDER, copies_of
+from keystead.services.site_verification import verify_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from keystead.core.keys.hierarchy import MailboxKeys
     from keystead.core.policies.policy import Policy
+    from keystead.core.stores.files import Site
     from keystead.core.stores.mailbox import Item, Mailbox
     from keystead.core.tenancy import Tenant
     from keystead.services.context import Services
 
     Progress = Callable[[int, int], None]
-    """Told how many mailboxes are done, and how many there are."""
+    """Told how many mailboxes and sites are done, and how many there are."""
 
 PAGE = 500
 MOST_PROBLEMS = 100
@@ -40,15 +42,20 @@ class Verified(msgspec.Struct):
     """What was read.
 
     Attributes:
-        bytes: of the items, as their owners know them.
+        bytes: of the items, as their owners know them; file_bytes: of the current versions of files.
         problems: what is missing, or does not open, or is something else: at most 100, each with the code of its error.
-        unopened: mailboxes whose keys could not be asked for now; nothing is wrong with them as far as anybody knows.
+        unopened: mailboxes and sites whose keys could not be asked for now; nothing is wrong with them as far as anybody knows.
     """
 
     policies: int = 0
     mailboxes: int = 0
     items: int = 0
     bytes: int = 0
+    sites: int = 0
+    folders: int = 0
+    files: int = 0
+    file_versions: int = 0
+    file_bytes: int = 0
     problems: list[str] = []
     unopened: list[str] = []
 
@@ -59,11 +66,11 @@ class Verified(msgspec.Struct):
 
 
 def verify(services: Services, on_progress: Progress | None = None) -> Verified:
-    """Check every policy's keys and read every item of every mailbox.
+    """Check every policy's keys, and read every item of every mailbox and every version of every file.
 
     Args:
         services: the service.
-        on_progress: told after each mailbox.
+        on_progress: told after each mailbox and site.
 
     Raises:
         Unavailable: the database or the key store does not answer.
@@ -73,17 +80,35 @@ def verify(services: Services, on_progress: Progress | None = None) -> Verified:
     with services.db.read() as tx:
         tenants = tx.tenants.all()
     boxes = [(tenant, box.id) for tenant in tenants for box in _mailboxes(services, tenant)]
+    sites = [(tenant, site.id) for tenant in tenants for site in _sites(services, tenant)]
     known = {compartment: {entry.key_id for entry in services.keystore.entries(compartment)} for compartment in Compartment}
     for tenant in tenants:
         with services.db.read() as tx:
-            policies = [tx.policies.provider(tenant.id), *tx.policies.all(tenant.id)]
+            named = [of for geo in tx.sites.geos(tenant.id) for of in (geo.policy_id, geo.target_policy_id) if of is not None]
+            files = [policy for policy in map(tx.policies.by_id, named) if policy is not None]
+            policies = [tx.policies.provider(tenant.id), *tx.policies.all(tenant.id), *files]
         for policy in policies:
             _policy(services, policy, known, result)
     for done, (tenant, mailbox_id) in enumerate(boxes, start=1):
         _mailbox(services, tenant, mailbox_id, request_id, result)
         if on_progress is not None:
-            on_progress(done, len(boxes))
+            on_progress(done, len(boxes) + len(sites))
+    for done, (tenant, site_id) in enumerate(sites, start=len(boxes) + 1):
+        verify_site(services, tenant.id, site_id, request_id, result)
+        if on_progress is not None:
+            on_progress(done, len(boxes) + len(sites))
     return result
+
+
+def _sites(services: Services, tenant: Tenant) -> Iterator[Site]:
+    after = ""
+    while True:
+        with services.db.read() as tx:
+            page = tx.sites.page(tenant.id, after=after, limit=PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].url
 
 
 def _mailboxes(services: Services, tenant: Tenant) -> Iterator[Mailbox]:
@@ -106,7 +131,8 @@ def _policy(services: Services, policy: Policy, known: dict[Compartment, set[str
         if policy.workload is Workload.PROVIDER:
             stored = (Compartment.PROVIDER, copies[CopyRole.PROVIDER].key_uri.removeprefix(PROVIDER))
         else:
-            stored = (Compartment.AVAILABILITY_MAIL, policy.availability_key_id)
+            own = Compartment.AVAILABILITY_FILES if policy.workload is Workload.FILES else Compartment.AVAILABILITY_MAIL
+            stored = (own, policy.availability_key_id)
         for compartment, key_id in ((Compartment.SHRED, policy.shred_key_id), stored):
             if key_id not in known[compartment]:
                 raise IntegrityFailure("keystore_key_missing", f"the key store has no key {key_id} in compartment {compartment}", "")
