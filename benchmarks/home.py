@@ -6,8 +6,10 @@ import gc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from keystead.api.types import file_policies as f
 from keystead.api.types import mailboxes as m
 from keystead.api.types import policies as p
+from keystead.api.types import sites as s
 from keystead.api.types import tenants as t
 from keystead.api.types import vaults as v
 from keystead.cli.main import GC_THRESHOLD
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 DOMAIN = "contoso.example"
 ADMIN = f"admin@{DOMAIN}"
 POLICIES = ("bench-1", "bench-2")
+GEO = "EUR"
+SITE = f"https://{DOMAIN}/sites/bench"
+SITE_OWNER = f"alex@{DOMAIN}"
 _VAULTS = (("bench-vault-1", "bench-s1", "westeurope"), ("bench-vault-2", "bench-s2", "eastus"))
 
 
@@ -33,12 +38,44 @@ def bench_home(path: Path) -> Iterator[Home]:
     create_home(path, dev=True, operator="operator@provider.example")
     home = open_home(path, {})
     try:
-        home.client(home.as_operator()).call("tenant.create", t.CreateTenant(name="Contoso", domain=DOMAIN, geo=["EUR"]))
+        home.client(home.as_operator()).call("tenant.create", t.CreateTenant(name="Contoso", domain=DOMAIN, geo=[GEO]))
         home.client(home.as_operator(), DOMAIN).call("user.add", t.AddUser(upn=ADMIN, roles=["global-admin"]))
         _onboard(admin(home))
         yield home
     finally:
         home.close()
+
+
+@contextmanager
+def files_home(path: Path) -> Iterator[Home]:
+    """The same, its geo registered under two customer keys, with one empty site."""
+    with bench_home(path) as home:
+        client = admin(home)
+        for vault, _subscription, _region in _VAULTS:
+            client.call("vault.access.grant", v.AccessGrant(vault=vault, principal="files", permissions=["get", "wrapKey", "unwrapKey"]))
+        client.call("tenant.onboard", t.OnboardTenant(workload="files", subscriptions=[subscription for _v, subscription, _r in _VAULTS]))
+        primary, secondary = file_keys(home)
+        done(client, client.call("files.register", f.RegisterFiles(geo=GEO, primary=primary, secondary=secondary)))
+        client.call("user.add", t.AddUser(upn=SITE_OWNER, roles=["user"]))
+        client.call("site.create", s.CreateSite(url=SITE, geo=GEO, owner=SITE_OWNER))
+        yield home
+
+
+def file_keys(home: Home) -> list[str]:
+    """A new version of a key in each vault; their identifiers, primary first."""
+    made = [
+        admin(home).call("key.create", v.KeyCreate(vault=vault, name="files", ops=["wrapKey", "unwrapKey"]))
+        for vault, _subscription, _region in _VAULTS
+    ]
+    return [key.id for key in made]
+
+
+def done(client: Client, asked: f.FilesStatus) -> None:
+    """Get on with what was asked for a geo, to its end."""
+    assert asked.job_id is not None
+    job = client.wait(asked.job_id)
+    if job.state != "done":
+        raise RuntimeError(f"the job of {asked.geo} ended as {job.state}: {job.error}")
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Server:
 
 
 @contextmanager
-def server(home: Path, *, processes: int = 1, cores: Sequence[int] = (), jobs: int = 0) -> Iterator[Server]:
+def server(home: Path, *, processes: int = 1, cores: Sequence[int] = (), jobs: int = 0, webdav: bool = False) -> Iterator[Server]:
     """Serve a home, or a member of a fleet, until the block ends.
 
     Args:
@@ -62,8 +62,10 @@ def server(home: Path, *, processes: int = 1, cores: Sequence[int] = (), jobs: i
         processes: how many share the address.
         cores: which cores all of them stay on; none: any.
         jobs: how many jobs each runs beside its calls.
+        webdav: serve that too; `run/server.json` says where.
     """
     program = [str(Path(sys.executable).with_name("keystead")), "--home", str(home), "serve", "--listen", "127.0.0.1:0"]
+    program += ["--webdav", "127.0.0.1:0"] if webdav else []
     settings = {"KEYSTEAD_SERVER_JOBS": str(jobs), "KEYSTEAD_LOG_LEVEL": "warning"}
     with started([*program, "--processes", str(processes), "--ready-file"], home / "run" / "bench-address", cores, settings) as server:
         server.get("/healthz")

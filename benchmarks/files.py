@@ -1,0 +1,262 @@
+"""A file of 1 GiB put and got back beside `cp`, a tree of 5,000 files beside gocryptfs and rclone's crypt, and memory with 10 GiB.
+
+Whatever is compared ends on the disk: a put is durable when it returns, and every copy is followed by `sync`. What is read is in memory
+before, for all sides alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import home as homes
+from benchmarks.encrypted_folders import Gocryptfs, Rclone
+from benchmarks.timing import MB, MIB, Figure, Plan, child, interleaved, main, peak_megabytes, seconds, settled, share, spread
+from benchmarks.trees import FEW, FILES, same, write_tree
+
+from keystead.api.call import Upload
+from keystead.api.types import sites as s
+from keystead.client.site_files import get_tree, put_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from keystead.client.client import Client
+
+SHARE_OF_COPY, PEAK_MEGABYTES = 0.6, 300
+LARGE = 1024 * MIB
+HUGE_TIMES = 10
+BLOCK = 16 * MIB
+"""Of a put and of a get, as the issue asks."""
+
+
+def measure(place: Path, plan: Plan) -> list[Figure]:
+    size = LARGE // 16 if plan.quick else LARGE
+    large, tree = place / "large.bin", place / "tree"
+    _write_random(large, size)
+    files = FEW if plan.quick else FILES
+    total = write_tree(tree, files)
+    with homes.files_home(place / "home"):
+        pass
+    return [
+        *_large(place, large, plan),
+        *_memory(place, size * HUGE_TIMES),
+        *_trees(place, tree, files, total, plan),
+    ]
+
+
+# -- one large file -------------------------------------------------------------------------------------------------------------------
+
+
+def _large(place: Path, large: Path, plan: Plan) -> list[Figure]:
+    size = large.stat().st_size / MB
+    number = 0
+
+    def put() -> float:
+        nonlocal number
+        number += 1
+        settled(place)
+        return size / _child(place, "put", str(large), f"large-{number}.bin")["seconds"]
+
+    def get() -> float:
+        settled(place)
+        taken = _child(place, "get", f"large-{number}.bin", str(place / "back.bin"))["seconds"]
+        if _digest(place / "back.bin") != _digest(large):
+            raise RuntimeError("what came back is not what was put")
+        (place / "back.bin").unlink()
+        return size / taken
+
+    def copy() -> float:
+        settled(place)
+        taken = seconds(lambda: subprocess.run(["sh", "-c", 'cp "$0" "$1" && sync -f "$1"', large, place / "copy.bin"], check=True))
+        (place / "copy.bin").unlink()
+        return size / taken
+
+    found = interleaved({"copy": copy, "put": put, "copy again": copy, "get": get}, plan.runs)
+    mib = round(size * MB / MIB)
+    return [
+        _beside_copy(f"put of {mib:,} MiB in writes of 16 MiB, durable when acknowledged", found["put"], found["copy"]),
+        _beside_copy(f"get of {mib:,} MiB into a file, on the disk when it ends", found["get"], found["copy again"]),
+    ]
+
+
+def _beside_copy(what: str, ours: list[float], copies: list[float]) -> Figure:
+    value, copy = spread("keystead", ours), spread("cp and sync", copies)
+    part = share(value, copy)
+    return Figure(what, "MB/s", value, f"at least {SHARE_OF_COPY:g} of cp and sync", part >= SHARE_OF_COPY, [copy], f"{part:.2f} of it")
+
+
+def _memory(place: Path, size: int) -> list[Figure]:
+    done = _child(place, "huge", str(size))
+    peak = spread("keystead", [done["peak"]])
+    what = f"peak memory of putting and getting {round(size / MIB):,} MiB, streamed"
+    return [
+        Figure(what, "MB", peak, f"under {PEAK_MEGABYTES} MB", peak.high < PEAK_MEGABYTES),
+        Figure(f"put of {round(size / MIB):,} MiB, streamed", "MB/s", spread("keystead", [size / MB / done["put"]])),
+        Figure(f"get of {round(size / MIB):,} MiB, streamed, kept nowhere", "MB/s", spread("keystead", [size / MB / done["get"]])),
+    ]
+
+
+# -- a tree ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _trees(place: Path, tree: Path, files: int, total: int, plan: Plan) -> list[Figure]:
+    """Keystead beside the others in the same run; files a second, since small files cost by number."""
+    puts: dict[str, list[float]] = {}
+    gets: dict[str, list[float]] = {}
+    unsynced = "rclone, not synced"
+
+    def note(name: str, put: float, get: float) -> None:
+        puts.setdefault(name, []).append(total / MB / put)
+        gets.setdefault(name, []).append(total / MB / get)
+
+    for number in range(plan.runs):
+        settled(place)
+        done = _child(place, "put-tree", str(tree), f"tree-{number}")
+        back = _child(place, "get-tree", f"tree-{number}", str(_fresh(place / "back")))
+        _require_same(tree, place / "back")
+        note("keystead", done["seconds"], back["seconds"])
+        if not Gocryptfs.missing():
+            folder = Gocryptfs(place / f"gocryptfs-{number}")
+            put = folder.put(tree)
+            note(Gocryptfs.version(), put, folder.get(_fresh(place / "back")))
+            _require_same(tree, place / "back")
+            shutil.rmtree(place / f"gocryptfs-{number}")
+        if not Rclone.missing():
+            remote = Rclone(place / f"rclone-{number}")
+            put_alone, put_synced = remote.put(tree)
+            get_alone, get_synced = remote.get(_fresh(place / "back"))
+            _require_same(tree, place / "back")
+            note(f"{Rclone.version()} crypt", put_synced, get_synced)
+            note(unsynced, put_alone, get_alone)
+            shutil.rmtree(place / f"rclone-{number}")
+        shutil.rmtree(place / "back")
+        copied = seconds(lambda: subprocess.run(["sh", "-c", 'cp -r "$0" "$1" && sync -f "$1"', tree, place / "copy"], check=True))
+        shutil.rmtree(place / "copy")
+        note("cp -r and sync, nothing encrypted", copied, copied)
+    what = f"a tree of {files:,} files, {total / MB:,.0f} MB"
+    missing = "; ".join(filter(None, (Gocryptfs.missing(), Rclone.missing())))
+    return [_beside(f"put of {what}, durable", puts, missing), _beside(f"get of {what}, on the disk when it ends", gets, missing)]
+
+
+def _beside(what: str, found: dict[str, list[float]], missing: str) -> Figure:
+    ours = spread("keystead", found["keystead"])
+    others = [spread(name, values) for name, values in found.items() if name != "keystead"]
+    encrypted = [other for other in others if not other.name.startswith(("cp", "rclone, not"))]
+    shares = {other.name: share(ours, other) for other in encrypted}
+    note = ", ".join(f"{part:.2f} of {name}" for name, part in shares.items()) + (f" ({missing})" if missing else "")
+    reached = all(part > 1 for part in shares.values()) if shares and not missing else None
+    return Figure(what, "MB/s", ours, "ahead of gocryptfs and rclone crypt", reached, others, note)
+
+
+def _require_same(left: Path, right: Path) -> None:
+    if not same(left, right):
+        raise RuntimeError("the tree that came back is not the one that was put")
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+# -- in a process of its own ----------------------------------------------------------------------------------------------------------
+
+
+def _child(place: Path, *arguments: str) -> dict[str, float]:
+    answer: dict[str, float] = child("benchmarks.files", "--child", str(place / "home"), *arguments)
+    return answer
+
+
+def _run(path: Path, act: str, arguments: list[str]) -> dict[str, float]:
+    with homes.opened(path) as home:
+        client = homes.owner(home, homes.SITE_OWNER)
+        client.call("site.ls", s.ListFiles(site=homes.SITE))  # the keyring is warm, as a server's is
+        if act == "put":
+            taken = seconds(lambda: _put(client, Path(arguments[0]), arguments[1]))
+        elif act == "get":
+            taken = _get(client, arguments[0], Path(arguments[1]))
+        elif act == "put-tree":
+            taken = seconds(lambda: put_tree(client, homes.SITE, Path(arguments[0]), arguments[1]))
+        elif act == "get-tree":
+            target = Path(arguments[1])
+            settled(target.parent)
+            taken = seconds(lambda: get_tree(client, homes.SITE, arguments[0], target)) + seconds(lambda: settled(target))
+        else:
+            return _huge(client, int(arguments[0]))
+    return {"seconds": taken}
+
+
+def _put(client: Client, source: Path, name: str) -> None:
+    with source.open("rb", buffering=0) as file:
+        upload = Upload(source.stat().st_size, file.read)
+        client.call("site.put", s.UploadFile(site=homes.SITE, path=name), upload=upload)
+
+
+def _get(client: Client, name: str, target: Path) -> float:
+    """Twice: first to nowhere, so that the objects are in memory as the copy's source is."""
+    for _chunk in _chunks(client, name):
+        pass
+
+    def act() -> None:
+        with target.open("wb", buffering=0) as file:
+            for chunk in _chunks(client, name):
+                file.write(chunk)
+        settled(target)
+
+    return seconds(act)
+
+
+def _chunks(client: Client, name: str) -> Iterator[bytes]:
+    chunks: Iterator[bytes] = client.call("site.get", s.DownloadFile(site=homes.SITE, path=name)).chunks
+    return chunks
+
+
+def _huge(client: Client, size: int) -> dict[str, float]:
+    """A file that exists nowhere: the same block again and again, so that no other program's memory is counted, nor a source read."""
+    block = memoryview(os.urandom(BLOCK))
+    given = 0
+
+    def read(n: int) -> bytes:
+        nonlocal given
+        start = given % BLOCK
+        piece = block[start : start + min(n, BLOCK - start, size - given)]
+        given += len(piece)
+        return bytes(piece)
+
+    put = seconds(lambda: client.call("site.put", s.UploadFile(site=homes.SITE, path="huge.bin"), upload=Upload(size, read)))
+    got = 0
+
+    def get() -> None:
+        nonlocal got
+        for chunk in _chunks(client, "huge.bin"):
+            got += len(chunk)
+
+    taken = seconds(get)
+    if got != size:
+        raise RuntimeError(f"{got} bytes of {size} came back")
+    client.call("site.rm", s.RemoveFile(site=homes.SITE, path="huge.bin"))
+    return {"put": put, "get": taken, "peak": peak_megabytes()}
+
+
+def _write_random(target: Path, size: int) -> None:
+    with target.open("wb") as file:
+        for _ in range(0, size, MIB):
+            file.write(os.urandom(MIB))
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(_run(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])))
+    else:
+        raise SystemExit(main("files", measure, runs=5))
