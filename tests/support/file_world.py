@@ -73,13 +73,13 @@ class FilesWorld:
 
     # -- the policy of a geo
 
-    def register(self, geo: str = "EUR", *, wait: bool = True, **keys: str) -> t.FilesStatus:
+    def register(self, geo: str = "EUR", *, wait: bool = True, primary: str = "", secondary: str = "") -> t.FilesStatus:
         """Register a geo, and by default run the jobs to their end."""
-        request = t.RegisterFiles(geo=geo, primary=keys.get("primary", self.primary), secondary=keys.get("secondary", self.secondary))
+        request = t.RegisterFiles(geo=geo, primary=primary or self.primary, secondary=secondary or self.secondary)
         return self.finish(self.admin.call("files.register", request), wait=wait)
 
     def roll(self, which: str, key: str, geo: str = "EUR", *, wait: bool = True) -> t.FilesStatus:
-        return self.finish(self.admin.call("files.roll", t.RollFiles(geo=geo, which=which, key=key)), wait=wait)  # type: ignore[arg-type]  # one of two words
+        return self.finish(self.admin.call("files.roll", t.RollFiles(geo=geo, which=which, key=key)), wait=wait)
 
     def recover(self, primary: str, secondary: str, geo: str = "EUR", *, wait: bool = True) -> t.FilesStatus:
         return self.finish(self.admin.call("files.recover", t.RecoverFiles(geo=geo, primary=primary, secondary=secondary)), wait=wait)
@@ -143,7 +143,7 @@ def files_world(world: World, domain: str = "contoso.example", geos: tuple[str, 
         tenant.make_vault(vault, f"{vault}-s", region)
         tenant.admin.call("vault.access.grant", v.AccessGrant(vault=vault, principal="files", permissions=PERMISSIONS))
     for workload in ("mail", "files"):
-        onboard = n.OnboardTenant(workload=workload, subscriptions=[f"{name}v1-s", f"{name}v2-s"])  # type: ignore[arg-type]  # one of two words
+        onboard = n.OnboardTenant(workload=workload, subscriptions=[f"{name}v1-s", f"{name}v2-s"])
         tenant.admin.call("tenant.onboard", onboard)
     made_world = FilesWorld(tenant)
     made_world.primary, made_world.secondary = made_world.pair("files")

@@ -347,7 +347,7 @@ class Keyring:
         with self._db.read() as tx:
             policy = tx.policies.by_id(policy_id)
             if policy is None:
-                raise NotFound("policy_not_found", f"there is no policy {policy_id}", "keystead policy list shows the tenant's policies")
+                raise _no_policy(policy_id)
             copies = copies_of(tx, policy)
             state = tx.policies.state(policy_id)
         if policy.workload is Workload.PROVIDER:
@@ -647,8 +647,15 @@ class Keyring:
         return cached.opened_at if cached is not None and cached.opened_by is not CopyRole.AVAILABILITY else 0
 
     def _state(self, policy_id: str) -> PolicyState:
+        """Raises: `NotFound` for a policy that is gone: a TIK after the roll that replaced it."""
         with self._db.read() as tx:
-            return tx.policies.state(policy_id)
+            try:
+                return tx.policies.state(policy_id)
+            except IntegrityFailure:
+                if tx.policies.by_id(policy_id) is not None:
+                    raise
+        self._open.pop(policy_id, None)
+        raise _no_policy(policy_id)
 
     def _lock_of(self, policy_id: str) -> threading.Lock:
         with self._guard:
@@ -824,6 +831,10 @@ class Keyring:
             raise
         check_matches(policy.check_value, expand_policy_key(key), policy_name=policy.name)
         return key
+
+
+def _no_policy(policy_id: str) -> NotFound:
+    return NotFound("policy_not_found", f"there is no policy {policy_id}", "keystead policy list shows the tenant's policies")
 
 
 def _family(workload: Workload) -> Family:
