@@ -284,7 +284,7 @@ def webdav_server(home: Home, config: ServerConfig, beside: Beside, parts: Parts
             caller=lambda peer, forwarded: proxies.caller(peer, forwarded.encode("latin-1", "replace")),
         )
     )
-    return WebdavServer(beside.listening, application, beside.config, tls_context(config), home.services.settings.max_file_bytes)
+    return WebdavServer(beside.listening, application, beside.config, tls_context(config))
 
 
 def authenticate(home: Home, secret: str, shown: Credentials) -> Principal:

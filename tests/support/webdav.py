@@ -157,7 +157,7 @@ def running(
     listening = socket.create_server(("127.0.0.1", 0))
     face = Face(services, f"http://127.0.0.1:{listening.getsockname()[1]}", tls=tls)
     parts = WebdavParts(services=services, dispatcher=world.dispatcher, refused=LogAndDirectory(services).refused, ended=face.seen.append)
-    server = WebdavServer(listening, WebdavApp(parts), config or WebdavConfig(threads=4), context, services.settings.max_file_bytes)
+    server = WebdavServer(listening, WebdavApp(parts), config or WebdavConfig(threads=4), context)
     server.begin()
     try:
         yield face

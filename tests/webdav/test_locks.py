@@ -171,7 +171,7 @@ def test_a_site_takes_so_many_locks(plans: World, face: Face, monkeypatch: pytes
     plans.sql("DELETE FROM file_locks")
     monkeypatch.setattr(file_locks, "MAX_LOCKS", 5)
     principal = tenants.impersonate(plans.services, "alex@contoso.example")
-    call = Call(principal, principal.tenant_id or "", "site.upload", "request")
+    call = Call(principal, principal.tenant_id or "", "site.put", "request")
     opened = sites.open_site(plans.services, call, PLANS, change=True)
     until = plans.clock.now() + 60 * SECOND
     for index in range(5):

@@ -242,13 +242,12 @@ class WebdavServer(CherootServer):
         application: what answers.
         config: limits.
         context: for TLS.
-        max_body: bytes of a request's body.
     """
 
     ConnectionClass = _Connection
 
     def __init__(
-        self, listening: socket.socket, application: WSGIApplication, config: WebdavConfig, context: ssl.SSLContext | None, max_body: int
+        self, listening: socket.socket, application: WSGIApplication, config: WebdavConfig, context: ssl.SSLContext | None = None
     ) -> None:
         super().__init__(
             listening.getsockname()[:2],
@@ -263,7 +262,6 @@ class WebdavServer(CherootServer):
         self.gateway = Gateway_10
         self.header_timeout = config.header_timeout / 1_000
         self.max_request_header_size = MAX_HEAD
-        self.max_request_body_size = max_body
         self.keep_alive_conn_limit = config.max_connections
         self.ssl_adapter = None if context is None else _Tls(context)
         self._connections: Any = None  # made by `prepare`
