@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from keystead.api.call import Content, Upload
 from keystead.api.types import file_policies as t
@@ -78,7 +78,7 @@ class FilesWorld:
         request = t.RegisterFiles(geo=geo, primary=primary or self.primary, secondary=secondary or self.secondary)
         return self.finish(self.admin.call("files.register", request), wait=wait)
 
-    def roll(self, which: str, key: str, geo: str = "EUR", *, wait: bool = True) -> t.FilesStatus:
+    def roll(self, which: Literal["primary", "secondary"], key: str, geo: str = "EUR", *, wait: bool = True) -> t.FilesStatus:
         return self.finish(self.admin.call("files.roll", t.RollFiles(geo=geo, which=which, key=key)), wait=wait)
 
     def recover(self, primary: str, secondary: str, geo: str = "EUR", *, wait: bool = True) -> t.FilesStatus:

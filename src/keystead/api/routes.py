@@ -293,6 +293,14 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         tenants.Done,
     ),
     Route(
+        "keystore.roll-files",
+        "POST",
+        "/v1/tenants/{tenant}/files/roll-availability-key",
+        _S + "upkeep:roll_files_key",
+        file_policies.NameGeo,
+        tenants.Done,
+    ),
+    Route(
         "dev.clock.advance",
         "POST",
         "/v1/dev/clock",

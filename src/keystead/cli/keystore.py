@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from keystead.api.types.file_policies import NameGeo
 from keystead.api.types.policies import NamePolicy
-from keystead.cli.app import this
+from keystead.cli.app import refuse_usage, this
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -24,8 +25,12 @@ def rotate(context: typer.Context) -> None:
 
 @app.command()
 def roll(
-    context: typer.Context, policy: Annotated[str, typer.Argument(metavar="POLICY", help="Name or id; its tenant with --tenant.")]
+    context: typer.Context,
+    policy: Annotated[str, typer.Argument(metavar="[POLICY]", help="Name or id; its tenant with --tenant.")] = "",
+    geo: Annotated[str, typer.Option(metavar="GEO", help="The key of that geo's files instead.")] = "",
 ) -> None:
-    """Replace a policy's availability key. Nobody sees it, before or after."""
+    """Replace the availability key of a policy, or of a geo's files. Nobody sees it, before or after."""
     app = this(context)
-    app.show(app.call("keystore.roll", NamePolicy(policy=policy)))
+    if bool(policy) == bool(geo):
+        refuse_usage("either a policy is named, or a geo", "give POLICY, or --geo")
+    app.show(app.call("keystore.roll-files", NameGeo(geo=geo)) if geo else app.call("keystore.roll", NamePolicy(policy=policy)))

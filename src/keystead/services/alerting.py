@@ -148,7 +148,7 @@ def watch(services: Services) -> None:
 
     One look that fails does not stop the others: the database may be what is broken, and the next minute looks again.
     """
-    for look in (_unwritten, _key_store, _moves, _jobs, _workers, _incidents, _deferred, _hooks, _old, _keys):
+    for look in (_unwritten, _key_store, _moves, _geos, _jobs, _workers, _incidents, _deferred, _hooks, _old, _keys):
         try:
             look(services)
         except KeysteadError as error:
@@ -220,6 +220,19 @@ def _moves(services: Services) -> None:
                 raise_alert(services, tx, condition)
             for alert in over[start : start + BATCH]:
                 resolve_alerts(services, tx, alert.tenant_id, alert.subject_id, [AlertKind.MOVE_OVERDUE])
+
+
+def _geos(services: Services) -> None:
+    """R-122: changes of the hierarchy of a geo's files that are not done in time. Whoever finishes one ends its alert."""
+    now, settings = services.clock.now(), services.settings
+    with services.db.read() as tx:
+        overdue = tx.sites.changing(now - settings.registration_warning)
+        told = {alert.subject_id for alert in tx.alerts.lasting_of([AlertKind.FILES_OVERDUE], len(overdue) + BATCH)}
+    for geo in overdue:
+        if geo.job_id not in told:
+            with services.db.write() as tx:
+                detail = f"geo {geo.geo}: {geo.state}, asked for at {geo.changed}"
+                raise_alert(services, tx, Condition(geo.tenant_id, AlertKind.FILES_OVERDUE, geo.job_id, detail))
 
 
 def _jobs(services: Services) -> None:

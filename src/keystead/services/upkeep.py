@@ -12,12 +12,14 @@ from keystead.core.errors import Forbidden, InvalidRequest
 from keystead.core.settings import Settings
 from keystead.ports.keystore import Compartment
 from keystead.services.auditing import record
+from keystead.services.file_policies import roll_availability_key as roll_files_availability_key
 from keystead.services.policies import find_policy, roll_availability_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keystead.api.call import Call
+    from keystead.api.types import file_policies as f
     from keystead.api.types import policies as p
     from keystead.api.types import watching as t
     from keystead.api.types.base import Empty
@@ -67,6 +69,11 @@ def roll_key(services: Services, call: Call, request: p.NamePolicy) -> Done:
     with services.db.read() as tx:
         policy = find_policy(tx, call, request.policy)
     return Done(id=roll_availability_key(services, call, policy))
+
+
+def roll_files_key(services: Services, call: Call, request: f.NameGeo) -> Done:
+    """Replace the availability key of a geo's files (R-152)."""
+    return Done(id=roll_files_availability_key(services, call, request.geo))
 
 
 def advance_clock(services: Services, call: Call, request: t.AdvanceClock) -> ClockView:

@@ -15,6 +15,8 @@ from keystead.ports.notify import NotDelivered
 from keystead.ports.tx import AuditQuery
 from keystead.services.alerting import resolve_alerts, test_message
 from keystead.services.auditing import record
+from keystead.services.file_policies import RECOVER, REGISTER, REVERT, ROLL
+from keystead.services.jobs.files import DESTROY, MOVE
 
 if TYPE_CHECKING:
     from keystead.api.call import Call
@@ -29,6 +31,8 @@ DEFAULT_WINDOW = 7 * DAY
 LONGEST_WINDOW = 90 * DAY
 """R-208."""
 SERVER = "keystead"
+NEEDED = frozenset({REGISTER, ROLL, RECOVER, REVERT, MOVE, DESTROY})
+"""Kinds of jobs that cannot be cancelled: half of a geo would stay under keys that its policy does not name."""
 
 
 def search_audit(services: Services, call: Call, request: t.SearchAudit) -> list[AuditRecordView]:
@@ -129,6 +133,11 @@ def _subject_name(tx: Tx, alert: Alert) -> str:
     if alert.kind is AlertKind.MOVE_OVERDUE:
         mailbox = tx.mailboxes.by_id(alert.tenant_id, alert.subject_id)
         return mailbox.upn if mailbox else ""
+    if alert.kind is AlertKind.FILE_DAMAGED:
+        site = tx.sites.find(alert.tenant_id, alert.subject_id)
+        return site.url if site else ""
+    if alert.kind is AlertKind.FILES_OVERDUE:
+        return next((geo.geo for geo in tx.sites.geos(alert.tenant_id) if geo.job_id == alert.subject_id), "")
     return ""
 
 
@@ -206,6 +215,12 @@ def cancel_job(services: Services, call: Call, request: t.NameJob) -> JobView:
     """Stop a job and those it started; what they did stays done, and what they did not do is left as it is."""
     with services.db.write() as tx:
         job = _find(tx, call, request.job)
+        if job.kind in NEEDED and job.state not in FINISHED:
+            raise PreconditionFailed(
+                "job_needed",
+                f"the job {job.id} brings files from one set of keys to another, and stays until that is done",
+                "keystead files status tells how far it is; mend what holds it up",
+            )
         now = services.clock.now()
         if not tx.jobs.cancel(job.id, now):
             raise PreconditionFailed("job_finished", f"the job {job.id} is finished: {job.state}", "nothing needs to be done")

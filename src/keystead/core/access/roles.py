@@ -33,6 +33,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "settings.set": _OPERATOR,
     "keystore.rotate": _OPERATOR,
     "keystore.roll": _OPERATOR,
+    "keystore.roll-files": _OPERATOR,
     "dev.clock.advance": _SIGNED_IN,  # a clock that is moved on ends tokens and what may still be recovered: not for whoever finds the port
     "dev.fault": _SIGNED_IN,
     # tenants and people

@@ -63,6 +63,7 @@ OPERATIONS: Mapping[str, str] = {
     "job.cancel": "Remove-MoveRequest",
     "keystore.rotate": "Update-KeyStoreEpoch",
     "keystore.roll": "Update-AvailabilityKey",
+    "keystore.roll-files": "Update-AvailabilityKey",
     "settings.set": "Set-KeysteadSetting",
     "alerts.test": "Test-AlertHook",
     "dev.clock.advance": "Set-DevClock",

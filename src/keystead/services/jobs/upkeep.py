@@ -163,6 +163,7 @@ def schedule_upkeep(services: Services) -> None:
             tx.jobs.insert([new_job(services, EVERYWHERE, "signing-keys", EVERYWHERE, priority=8)])
         if tx.objects.due(services.clock.now(), 1) and not tx.jobs.exists("clean", EVERYWHERE):
             tx.jobs.insert([new_job(services, EVERYWHERE, "clean", EVERYWHERE, priority=8)])
+        tx.sites.remove_expired_locks(services.clock.now())
         if not tx.jobs.exists("collect-orphans", EVERYWHERE):
             tx.jobs.insert(
                 [
