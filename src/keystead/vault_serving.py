@@ -20,6 +20,7 @@ import os
 import resource
 import threading
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keystead.core.configuration import Configuration, ServerConfig
+    from keystead.frontends.asgi.protocol import Whole
     from keystead.frontends.asgi.server import Server
     from keystead.frontends.vault_http.addresses import Place
     from keystead.ports.vault_store import Vault
@@ -132,11 +134,11 @@ def run_vaults(path: Path, wanted: Wanted, announced: Callable[[Announced], None
         listeners = _Listeners(path / "run", config, wanted, domain, home.vault, ca_file, announced, dev=home.file.dev)
         with listeners:
             parts = VaultParts(
-                home.vault, listeners.book.resolve, lambda token, resource: tokens.verify(home.vault, token, resource), config, __version__
+                home.vault, listeners.book.resolve, partial(tokens.verify, home.vault), config, __version__
             )
             authority = AuthorityParts(home.vault, listeners.book.authority_of, listeners.book.resource, config)
             faces = _Faces(listeners.book, AuthorityApp(authority), VaultApp(parts))
-            server = server_of(faces, refusals(parts), context)
+            server = server_of(faces, refusals(parts, faces.take), context)
             with _upkeep(home.vault):
                 run_server(server, listeners.first, on_start=lambda: listeners.started(server), on_stop=listeners.stop)
     finally:
@@ -154,6 +156,13 @@ class _Faces:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's
         """Hand a request to whom its address names."""
         await (self._authority if self._book.is_authority(scope) else self._vaults)(scope, receive, send)
+
+    def take(self, whole: Whole) -> None:
+        """The same with a request that came in one piece."""
+        if self._book.is_authority(whole.scope):
+            whole.start(self._authority)
+        else:
+            self._vaults.take(whole)
 
     def stop(self) -> None:
         """The server stops."""

@@ -133,10 +133,10 @@ def test_what_is_rare_is_found_among_much_without_looking_at_all_of_it(world: Wo
     world.ready()
     with world.store.reading() as tx:
         (_, record) = tx.log(TENANT, walk.VAULT, None, 1)[0]
-    routine = replace(record, operation_name="KeyUnwrap")
+    routine = record._replace(operation_name="KeyUnwrap")
     with world.store.writing() as tx:
-        tx.add_log(replace(record, operation_name="KeyPurge"))
-        tx.add_log(replace(routine, result_type="Failure", result_signature="key_disabled"))
+        tx.add_log(record._replace(operation_name="KeyPurge"))
+        tx.add_log(routine._replace(result_type="Failure", result_signature="key_disabled"))
         for _ in range(200):
             tx.add_logs([routine] * 1_000)
     indexed, scanned = [], []

@@ -9,6 +9,7 @@ import threading
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -199,11 +200,9 @@ def faced(folder: Path, *, settings: ServerConfig | None = None, rate_percent: i
         world.new_vault(VAULT, sku="premium")
         world.grant("create,import,get,list,update,delete,recover,purge,rotate", upn=ALEX)
         served = Served(VAULT, url, f"{AUTHORITY}/{TENANT}", RESOURCE, "westeurope")
-        parts = VaultParts(
-            world.vault, lambda _scope: served, lambda token, resource: tokens.verify(world.vault, token, resource), config, "1.0"
-        )
+        parts = VaultParts(world.vault, lambda _scope: served, partial(tokens.verify, world.vault), config, "1.0")
         app = VaultApp(parts)
-        with _serving(server_of(app, refusals(parts), context), listening):
+        with _serving(server_of(app, refusals(parts, app.take), context), listening):
             face = Face(world, url, str(ca_file))
             yield face
             face.close()

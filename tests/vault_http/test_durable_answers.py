@@ -18,6 +18,7 @@ from keystead.frontends.vault_http.app import Served, VaultApp, VaultParts
 from keystead.vault import operations
 from keystead.vault.journal import Journal
 from keystead.vault.operations import Place
+from keystead.vault.seen import Stamps
 from vault.world import TENANT, World
 
 if TYPE_CHECKING:
@@ -33,15 +34,15 @@ class Gated:
     """The vault's store; a commit waits for `gate`, and fails where `fails` says with what."""
 
     def __init__(self, inner: Any) -> None:
-        self.reading = inner.reading
+        self.reading, self.stamp = inner.reading, inner.stamp
         self._inner = inner
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.fails: Exception | None = None
 
     @contextmanager
-    def writing(self) -> Iterator[Any]:
-        with self._inner.writing() as tx:
+    def appending(self) -> Iterator[Any]:
+        with self._inner.appending() as tx:
             yield tx
             self.entered.set()
             assert self.gate.wait(WAIT)
@@ -56,7 +57,7 @@ class Unwrap:
         self.world = world
         store: Any = Gated(world.store)
         self.store = store
-        self.services = replace(world.vault, store=store, journal=Journal(store))
+        self.services = replace(world.vault, store=store, journal=Journal(store), stamps=Stamps(store))
         self.sent: list[dict[str, Any]] = []
         wrapped = operations.wrap_key(world.vault, world.identity(), Place("ContosoVault1", "root", None), "RSA-OAEP-256", SECRET)
         self._body = json.dumps({"alg": "RSA-OAEP-256", "value": _base64url(wrapped.value)}).encode()
@@ -66,7 +67,7 @@ class Unwrap:
         """Ask; once the commit is under way and nothing was sent, do something, and wait for the answer. Its status."""
         origin = "https://contosovault1.vault.example"
         served = Served("ContosoVault1", origin, f"https://login.vault.example/{TENANT}", "https://vault.example")
-        app = VaultApp(VaultParts(self.services, lambda _scope: served, lambda _token, _resource: self.world.identity()))
+        app = VaultApp(VaultParts(self.services, lambda _scope: served, lambda _token, _resource, _came: self.world.identity()))
         headers = [(b"host", b"contosovault1.vault.example"), (b"authorization", b"Bearer t"), (b"content-length", b"%d" % len(self._body))]
         scope = {
             "type": "http", "method": "POST", "path": self._path, "raw_path": self._path.encode(), "query_string": b"api-version=7.4",

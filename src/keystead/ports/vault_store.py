@@ -3,7 +3,7 @@
 Implementation: SQL (`adapters/sql/vault_store.py`). Not shared with the service: the vault has a database and a seal of its own.
 
 A transaction is a `with` block: `reading()` is one snapshot; `writing()` is committed durably when its block ends and leaves nothing when the
-block raises. Every query names the tenant, except the one that asks whether a vault name is taken, because vault names are global.
+block raises. `appending()` is a writing one that can only add to the log. The *stamp* is another one after every commit of `writing()`. Every query names the tenant, except the one that asks whether a vault name is taken, because vault names are global.
 Names compare without regard to case. Times are milliseconds since the epoch. Every method raises `Unavailable` when the store cannot be
 reached; nobody retries.
 """
@@ -11,7 +11,7 @@ reached; nobody retries.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from keystead.core.vaults.access import Held
 
@@ -226,9 +226,8 @@ class LogSearch:
     end: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One call, allowed or refused: the fields of requirements 2.12 (R-067)."""
+class LogRecord(NamedTuple):
+    """One call, allowed or refused: the fields of requirements 2.12 (R-067). A tuple: it goes to the database as it is."""
 
     tenant_id: str
     vault: str
@@ -258,6 +257,10 @@ EVERY_RECORD = LogSearch()
 
 class VaultReader(Protocol):
     """Queries of one transaction."""
+
+    def stamp(self) -> int | None:
+        """The stamp of what this transaction sees: see `VaultStore.stamp`."""
+        ...
 
     def seal(self) -> StoredSeal | None:
         """What this database keeps of its seal; None for a new database."""
@@ -373,7 +376,15 @@ class VaultReader(Protocol):
         ...
 
 
-class VaultWriter(VaultReader, Protocol):
+class LogWriter(Protocol):
+    """What a transaction can do that adds to the log alone."""
+
+    def add_logs(self, records: Sequence[LogRecord]) -> None:
+        """Append many with one statement."""
+        ...
+
+
+class VaultWriter(VaultReader, LogWriter, Protocol):
     """Queries and changes of one writing transaction."""
 
     def set_seal(self, seal: StoredSeal) -> None:
@@ -496,10 +507,6 @@ class VaultWriter(VaultReader, Protocol):
         """Append a record."""
         ...
 
-    def add_logs(self, records: Sequence[LogRecord]) -> None:
-        """Append many with one statement."""
-        ...
-
 
 class VaultStore(Protocol):
     """Opens transactions."""
@@ -508,10 +515,22 @@ class VaultStore(Protocol):
         """Overwrite what the database's log still holds of replaced rows; False while a reader is in the way, or where that is a server's task."""
         ...
 
+    def stamp(self) -> int | None:
+        """A number that says what is committed now, whichever process wrote it: two states of one stamp are the same, the log apart.
+
+        Also when a database was put back from a backup: a stamp is drawn anew each time, not counted. None: there is none yet, so nothing
+        may be remembered.
+        """
+        ...
+
     def reading(self) -> AbstractContextManager[VaultReader]:
         """One snapshot."""
         ...
 
     def writing(self) -> AbstractContextManager[VaultWriter]:
-        """One writing transaction; durable when the block has ended."""
+        """One writing transaction; durable when the block has ended. It sets another stamp, whatever it writes."""
+        ...
+
+    def appending(self) -> AbstractContextManager[LogWriter]:
+        """The same for records of the log, which nobody's rights hang on: the stamp stays."""
         ...

@@ -2,8 +2,9 @@
 
 A call hands its record over and waits. One thread writes what has gathered in one transaction and then lets all of its calls go on:
 
-- With no other call under way it starts at once; else it leaves `SPACING_MS` between the beginnings of two commits, so that calls that come
-  close together share one. No record waits longer than that for its commit to begin, except for the commit before it.
+- With no other call under way, or waiting for its turn in a front end (`coming`), it starts at once; else it leaves `SPACING_MS` between
+  the beginnings of two commits, so that calls that come close together share one. No record waits longer than that for its commit to begin,
+  except for the commit before it.
 - When the commit fails, every call in it fails, whatever the database may have kept: a record of a call that got no answer does no harm,
   an answer without a record does.
 - A crash between hand-over and commit loses records of calls that got no answer, and that changed nothing.
@@ -19,18 +20,18 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import KeysteadError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from keystead.ports.vault_store import LogRecord, VaultStore
 
     Told = Callable[[BaseException | None], None]
+    _Entry = tuple[LogRecord, Told]
 
 SPACING_MS = 8
 """Between the beginnings of two commits while calls are under way. A commit costs a call's time whatever is in it: this shares it between
@@ -41,18 +42,10 @@ CLOSE_SECONDS = 60.0
 """How long `close` waits for the last commit: longer than a database may keep us waiting for its write lock."""
 
 
-class _Entry:
-    """A record on its way, and who is to be told when it is durable."""
-
-    __slots__ = ("record", "tell")
-
-    def __init__(self, record: LogRecord, tell: Told) -> None:
-        self.record = record
-        self.tell = tell
-
-
 class Gathered:
     """What a block of `Journal.gathering` handed over; belongs to one call."""
+
+    __slots__ = ("_error", "_lock", "_open", "_then")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,6 +77,37 @@ class Gathered:
             then(self._error)
 
 
+class _Call:
+    """See `Journal.call`. A class: every call enters it, and what the standard library makes of a generator takes four times as long."""
+
+    __slots__ = ("_journal",)
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> None:
+        self._journal._begun()  # noqa: SLF001 - the two classes are one mechanism
+
+    def __exit__(self, *_error: object) -> None:
+        self._journal._ended()  # noqa: SLF001 - as above
+
+
+class _Gathering:
+    """See `Journal.gathering`."""
+
+    __slots__ = ("_current",)
+
+    def __init__(self, current: threading.local) -> None:
+        self._current = current
+
+    def __enter__(self) -> Gathered:
+        gathered = self._current.gathered = Gathered()
+        return gathered
+
+    def __exit__(self, *_error: object) -> None:
+        self._current.gathered = None
+
+
 class Journal:
     """Takes records from any number of threads. A process that was forked off starts with an empty one: its parent's records are not its."""
 
@@ -96,34 +120,32 @@ class Journal:
         self._waiting: list[_Entry] = []
         self._under_way = 0
         self._due = 0.0
+        self._idle = False
         self._thread: threading.Thread | None = None
+        self.coming: Callable[[], bool] = lambda: False
+        """Whether calls wait for their turn, as a front end says; asked under the journal's lock, from any thread."""
         _JOURNALS.add(self)
 
     def __repr__(self) -> str:
         return f"Journal({len(self._waiting)} waiting)"
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """A call that will hand over a record is under way: a commit is worth waiting for it a little."""
+    def call(self) -> _Call:
+        """A call that will hand over a record is under way in a `with` block: a commit is worth waiting for it a little."""
+        return _Call(self)
+
+    def gathering(self) -> _Gathering:
+        """In a `with` block this thread hands records over without waiting; nothing of what comes of it may leave before they are durable."""
+        return _Gathering(self._current)
+
+    def _begun(self) -> None:
         with self._lock:
             self._under_way += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._under_way -= 1
-                if not self._under_way and self._waiting:
-                    self._work.notify()
 
-    @contextmanager
-    def gathering(self) -> Iterator[Gathered]:
-        """Inside, this thread hands records over without waiting; nothing of what comes of it may leave before they are durable."""
-        gathered = Gathered()
-        self._current.gathered = gathered
-        try:
-            yield gathered
-        finally:
-            self._current.gathered = None
+    def _ended(self) -> None:
+        with self._lock:
+            self._under_way -= 1
+            if self._waiting and self._alone():
+                self._work.notify()
 
     def keep(self, record: LogRecord) -> None:
         """Return when a record is durable; inside `gathering` at once.
@@ -134,7 +156,7 @@ class Journal:
         gathered = self._gathered()
         if gathered is not None:
             gathered._add()  # noqa: SLF001 - the two classes are one mechanism
-            self._hand_over(_Entry(record, gathered._tell))  # noqa: SLF001
+            self._hand_over(record, gathered._tell)  # noqa: SLF001
             return
         told = threading.Event()
         outcome: list[BaseException | None] = []
@@ -143,7 +165,7 @@ class Journal:
             outcome.append(error)
             told.set()
 
-        self._hand_over(_Entry(record, tell))
+        self._hand_over(record, tell)
         told.wait()
         if outcome[0] is not None:
             raise outcome[0]
@@ -160,26 +182,29 @@ class Journal:
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_SECONDS)
 
-    def _hand_over(self, entry: _Entry) -> None:
+    def _hand_over(self, record: LogRecord, tell: Told) -> None:
         with self._lock:
             refused = self._closed
             if not refused:
-                self._waiting.append(entry)
+                self._waiting.append((record, tell))
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._commit_all, name="vault-journal", daemon=True)
                     self._thread.start()
-                elif len(self._waiting) == 1 or not self._under_way:
+                elif self._idle or self._alone():
                     self._work.notify()
         if refused:
-            entry.tell(Unavailable("vault_closing", "the vault is being stopped", "try again when it runs"))
+            tell(Unavailable("vault_closing", "the vault is being stopped", "try again when it runs"))
+
+    def _alone(self) -> bool:
+        return not self._under_way and not self.coming()
 
     # -- in the thread -----------------------------------------------------------------------------------------------------------------
 
     def _commit_all(self) -> None:
         while batch := self._next():
-            error = self._commit([entry.record for entry in batch])
-            for entry in batch:
-                entry.tell(_own(error))
+            error = self._commit([record for record, _tell in batch])
+            for _record, tell in batch:
+                tell(None if error is None else _own(error))
 
     def _next(self) -> list[_Entry]:
         """What has gathered when the next commit is due; nothing when the thread is to end."""
@@ -188,7 +213,7 @@ class Journal:
                 if self._closed or self._nothing_comes():
                     self._thread = None
                     return []
-            while self._under_way and not self._closed and (left := self._due - monotonic()) > 0:
+            while not self._alone() and not self._closed and (left := self._due - monotonic()) > 0:
                 self._work.wait(left)
             self._due = monotonic() + SPACING_MS / 1_000
             batch, self._waiting = self._waiting, []
@@ -196,11 +221,15 @@ class Journal:
 
     def _nothing_comes(self) -> bool:
         """One may have come just as the time was up."""
-        return not self._work.wait(IDLE_SECONDS) and not self._waiting
+        self._idle = True
+        try:
+            return not self._work.wait(IDLE_SECONDS) and not self._waiting
+        finally:
+            self._idle = False
 
     def _commit(self, records: list[LogRecord]) -> BaseException | None:
         try:
-            with self._store.writing() as tx:
+            with self._store.appending() as tx:
                 tx.add_logs(records)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the call waits
             return error
@@ -210,12 +239,12 @@ class Journal:
         """As new, in a process that was forked off: the thread is not there, and whoever held the lock is not either."""
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
-        self._waiting, self._under_way, self._thread = [], 0, None
+        self._waiting, self._under_way, self._idle, self._thread = [], 0, False, None
 
 
-def _own(error: BaseException | None) -> BaseException | None:
+def _own(error: BaseException) -> BaseException:
     """An exception for each call of a batch: one that several threads raise at a time would mix their tracebacks."""
-    if error is None or not isinstance(error, Exception):
+    if not isinstance(error, Exception):
         return error
     if isinstance(error, Unavailable):
         own: KeysteadError = Unavailable(error.code, error.detail, error.mend)

@@ -33,17 +33,23 @@ class LoadedKeys:
 
     def get(self, vault_id: str, version: str, load: Callable[[], PrivateKey]) -> PrivateKey:
         """The key; `load` opens it when it is not here. Two threads may load the same key at once, which only costs time."""
+        key = self.find(vault_id, version)
+        if key is not None:
+            return key
+        place, key = (vault_id, version), load()
+        with self._lock:
+            self._keys[place] = key
+            while len(self._keys) > self._limit:
+                self._keys.popitem(last=False)
+        return key
+
+    def find(self, vault_id: str, version: str) -> PrivateKey | None:
+        """The key, where it is here."""
         place = (vault_id, version)
         with self._lock:
             key = self._keys.get(place)
             if key is not None:
                 self._keys.move_to_end(place)
-                return key
-        key = load()
-        with self._lock:
-            self._keys[place] = key
-            while len(self._keys) > self._limit:
-                self._keys.popitem(last=False)
         return key
 
     def forget(self, vault_id: str) -> None:

@@ -1,7 +1,7 @@
 """The cryptographic calls: encrypt, decrypt, wrapKey, unwrapKey, sign, verify (R-024, R-026 to R-030, R-037, R-042).
 
-Each call reads the vault, what the caller holds, and the key version afresh, in one query; only the private key object is kept in memory.
-What it does with the key runs outside any transaction. Its log record is durable before its answer leaves (`journal.py`).
+Each call reads the vault, what the caller holds, and the key version in one query, unless nothing has changed since they were read
+(`seen.py`); the private key object is kept in memory. What it does with the key runs outside any transaction. Its log record is durable before its answer leaves (`journal.py`).
 
 What is looked at, in this order: the vault is there and may be called from there; the permission is held; the subscription works; the
 vault is not called too often; the key version is there; it may be used for this now; the algorithm and the value fit it. So a caller
@@ -11,7 +11,7 @@ without the permission learns nothing about keys.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from keystead.core.vaults import algorithms
 from keystead.core.vaults.access import Held, Permission, allow
@@ -29,6 +29,7 @@ from keystead.vault.views import key_uri
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keystead.core.vaults.limits import CallKind
     from keystead.ports.vault_store import KeyVersion, Vault
     from keystead.vault.material import PrivateKey
     from keystead.vault.services import Identity, VaultServices
@@ -53,6 +54,21 @@ class Done:
     version: KeyVersion
     value: bytes = field(repr=False)
 
+
+class Looked(NamedTuple):
+    """What a call looked at, and what follows from it alone. Nothing is decided: another call may come from elsewhere, or later."""
+
+    vault: Vault
+    held: Held
+    version: KeyVersion
+    use: KeyUse
+    kind: KeyKind
+    cost: CallKind
+    uri: str
+
+
+_PERMISSIONS = {operation: Permission(operation) for operation in KeyOperation}
+"""What each takes: the permission of its name."""
 
 LOG_NAMES = {
     KeyOperation.ENCRYPT: "KeyEncrypt",
@@ -161,33 +177,56 @@ def _used(services: VaultServices, identity: Identity, place: Place, operation: 
     """Use a key version, and answer when the record of that is durable."""
 
     def call() -> tuple[Done, str]:
-        found, version, private = _usable(services, identity, place, operation)
-        value = compute(private, KeyKind(version.kty, version.size, version.curve))
-        return Done(found, version, value), key_uri(found, version, services.settings.uri_suffix)
+        looked, private = _usable(services, identity, place, operation)
+        return Done(looked.vault, looked.version, compute(private, looked.kind)), looked.uri
 
     return journaled(services, identity, Act(LOG_NAMES[operation], place.vault, place.name, place.version), call)
 
 
-def _usable(services: VaultServices, identity: Identity, place: Place, operation: KeyOperation) -> tuple[Vault, KeyVersion, PrivateKey]:
+def _usable(services: VaultServices, identity: Identity, place: Place, operation: KeyOperation) -> tuple[Looked, PrivateKey]:
     """A key version that the caller may use for an operation now, loaded. The permission has the operation's name."""
     now = services.clock.now()
+    asked = (identity.tenant_id, place.vault, identity.principal, place.name, place.version)
+    looked = services.usables.get(services.stamps.current() if identity.stamp is None else identity.stamp, asked)
+    if looked is not None and _there(looked.vault, looked.version, now):
+        private = services.loaded.find(looked.vault.id, looked.version.version)
+        if private is not None:
+            _let_in(services, identity, looked.vault, looked.held, looked.cost, operation)
+            check_use(operation, looked.use, now, looked.uri)
+            return looked, private
     with services.store.reading() as tx:
-        usable = tx.usable(identity.tenant_id, place.vault, identity.principal, place.name, place.version)
+        usable = tx.usable(*asked)
         if usable is None or vault_state(usable.vault, now) is not Existence.ACTIVE:
             # Raises, and says which of the ways of not being there it is; nothing is held here in any case.
             usable = Usable(find_vault(tx, identity, place.vault, now), Held(), None)
         found, version = usable.vault, usable.version
-        need_address(identity, found)
-        allow(usable.held, Permission(operation), identity.principal, found.name)
-        need_working_subscription(found.subscription)
-        admitted(services, identity, found, LOOK if version is None else using(version.kty, version.size))
+        cost = LOOK if version is None else using(version.kty, version.size)
+        _let_in(services, identity, found, usable.held, cost, operation)
         if version is None or key_state(version, found, now) is not Existence.ACTIVE:
             version = find_key(tx, found, place.name, place.version, now)  # raises likewise
-        use = KeyUse(version.kty, version.key_ops, version.enabled, version.not_before, version.expires)
-        check_use(operation, use, now, key_uri(found, version, services.settings.uri_suffix))
-        present = version
-        return (
-            found,
-            version,
-            services.loaded.get(found.id, version.version, lambda: material.load(open_private(services, tx, found, present))),
+        looked = _looked(services, found, usable.held, version, cost)
+        check_use(operation, looked.use, now, looked.uri)
+        private = services.loaded.get(
+            found.id, looked.version.version, lambda: material.load(open_private(services, tx, found, looked.version))
         )
+        services.usables.put(tx.stamp(), asked, looked)
+        return looked, private
+
+
+def _looked(services: VaultServices, found: Vault, held: Held, version: KeyVersion, cost: CallKind) -> Looked:
+    use = KeyUse(version.kty, version.key_ops, version.enabled, version.not_before, version.expires)
+    kind = KeyKind(version.kty, version.size, version.curve)
+    return Looked(found, held, version, use, kind, cost, key_uri(found, version, services.settings.uri_suffix))
+
+
+def _there(found: Vault, version: KeyVersion, now: int) -> bool:
+    """Whether neither the vault nor the key is deleted."""
+    return vault_state(found, now) is Existence.ACTIVE and key_state(version, found, now) is Existence.ACTIVE
+
+
+def _let_in(services: VaultServices, identity: Identity, found: Vault, held: Held, cost: CallKind, operation: KeyOperation) -> None:
+    """Everything that is looked at before the key."""
+    need_address(identity, found)
+    allow(held, _PERMISSIONS[operation], identity.principal, found.name)
+    need_working_subscription(found.subscription)
+    admitted(services, identity, found, cost)

@@ -184,28 +184,31 @@ def _record(
     owner: str = "",
 ) -> LogRecord:
     vault = act.vault.lower() if VAULT_NAME.fullmatch(act.vault) else ""
-    uri = KeyUri(vault, act.key, act.version).text(services.settings.uri_suffix) if vault and act.key else ""
+    needed = vault and act.key and not (object_id and identity.request_uri)
+    uri = KeyUri(vault, act.key, act.version).text(services.settings.uri_suffix) if needed else ""
+    text = act.note if error is None else error.detail
+    principal = identity.principal
     return LogRecord(
-        tenant_id=owner or identity.tenant_id,
-        vault=vault,
-        time=started,
-        resource_id=f"/tenants/{identity.tenant_id}" + (f"/vaults/{vault}" if vault else ""),
-        operation_name=act.operation,
-        operation_version=identity.api_version,
-        category=CATEGORY,
-        result_type="Success" if error is None else "Failure",
-        result_signature="OK" if error is None else error.code,
-        result_description=printable(act.note if error is None else error.detail, MAX_TEXT),
-        duration_ms=max(0, services.clock.now() - started),
-        caller_ip_address=identity.client_ip,
-        correlation_id=identity.correlation_id,
-        identity_kind=identity.principal.kind,
-        identity_name=identity.principal.name,
-        identity_application_id=identity.principal.application_id,
-        client_info=printable(identity.client_info, MAX_CLIENT_INFO),
-        request_uri=printable(identity.request_uri or uri, MAX_TEXT),
-        object_id=printable(object_id or uri, MAX_TEXT),
-        http_status_code=200 if error is None else _status(error),
+        owner or identity.tenant_id,
+        vault,
+        started,
+        f"/tenants/{identity.tenant_id}/vaults/{vault}" if vault else f"/tenants/{identity.tenant_id}",
+        act.operation,
+        identity.api_version,
+        CATEGORY,
+        "Success" if error is None else "Failure",
+        "OK" if error is None else error.code,
+        printable(text, MAX_TEXT) if text else "",
+        max(0, services.clock.now() - started),
+        identity.client_ip,
+        identity.correlation_id,
+        principal.kind.value,
+        principal.name,
+        principal.application_id,
+        printable(identity.client_info, MAX_CLIENT_INFO),
+        printable(identity.request_uri or uri, MAX_TEXT),
+        printable(object_id or uri, MAX_TEXT),
+        200 if error is None else _status(error),
     )
 
 

@@ -13,6 +13,7 @@ from keystead.vault.guard import RateLimits
 from keystead.vault.journal import Journal
 from keystead.vault.loaded import LoadedKeys
 from keystead.vault.sealing import open_seal
+from keystead.vault.seen import Seen, Stamps
 from keystead.vault.token_state import TokenState
 
 if TYPE_CHECKING:
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from keystead.core.vaults.seal_record import Seal
     from keystead.ports.clock import Clock
     from keystead.ports.issuers import Issuers
-    from keystead.ports.vault_store import VaultStore
+    from keystead.ports.vault_store import VaultClient, VaultStore
+    from keystead.vault.operations import Looked
 
     Caller: TypeAlias = "Call | Identity"
 
 
+MOST_SEEN = 10_000
+"""Rows of each kind that are remembered; a few KB each."""
 SIGN_IN_PACE = Pace(free=10, delay=1_000, most=MINUTE, forget=15 * MINUTE)
 """As for people and their tokens."""
 
@@ -71,9 +75,14 @@ class VaultServices:
     loaded: LoadedKeys
     limits: RateLimits
     journal: Journal
+    stamps: Stamps
     tokens: TokenState = field(default_factory=TokenState)
     authorities: Issuers = field(default_factory=NoIssuers)
     """On whose word keys are released."""
+    usables: Seen[Looked] = field(default_factory=lambda: Seen(MOST_SEEN))
+    """By tenant, vault, principal, key and version, as a call names them."""
+    clients: Seen[VaultClient] = field(default_factory=lambda: Seen(MOST_SEEN))
+    """By id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,8 @@ class Identity:
         client_info: what program calls, as it says itself; for the log.
         request_uri: the address it called; empty inside one process.
         api_version: of the face it called.
+        stamp: the store's, under which the caller was found to be there; what is asked for with it, is asked of the same moment. None: no
+            moment is meant.
     """
 
     principal: VaultPrincipal
@@ -99,6 +110,7 @@ class Identity:
     client_info: str = "keystead"
     request_uri: str = ""
     api_version: str = "v1"
+    stamp: int | None = field(default=None, compare=False)
 
     @property
     def is_person(self) -> bool:
@@ -138,6 +150,7 @@ def open_vault(
         LoadedKeys(chosen.loaded_keys),
         RateLimits(chosen.rate_percent),
         Journal(store),
+        Stamps(store),
         authorities=authorities or NoIssuers(),
     )
 

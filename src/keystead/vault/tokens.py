@@ -1,7 +1,7 @@
 """Signing in with a client's secret, and the access tokens that come of it (docs/spec/vault-tokens.md; R-038).
 
-What costs a signature check is remembered by the token's hash. Whether the client is still there is looked up on every call, in one query:
-a client that was deleted is gone at its next call, in every process.
+What costs a signature check is remembered by the token's hash. Whether the client is still there is looked up on every call, or nothing has
+changed since it was (`seen.py`): a client that was deleted is gone at its next call, in every process.
 
 A token is signed with a key that lies sealed in the vault's database. One key signs at a time; those before it verify until the last token
 they signed has ended. A crash while a key is replaced leaves the old one, or the new one beside the ended old one.
@@ -138,8 +138,14 @@ def issue(services: VaultServices, found: VaultClient, resource: str, tenant_id:
 # -- taking tokens --------------------------------------------------------------------------------------------------------------------------
 
 
-def verify(services: VaultServices, token: str, resource: str) -> Identity:
+def verify(services: VaultServices, token: str, resource: str, came: float | None = None) -> Identity:
     """Who a token names, for calls to a resource. The caller adds where the call comes from.
+
+    Args:
+        services: of the vault.
+        token: as it came.
+        resource: what it must be for.
+        came: when the call did: see `Stamps.current`.
 
     Raises:
         Unauthenticated: `token_missing`, `token_invalid`, `token_expired`, `token_audience_wrong` (R-038).
@@ -150,12 +156,17 @@ def verify(services: VaultServices, token: str, resource: str) -> Identity:
         claims = _proven(services, token)
         services.tokens.known.put(digest, claims)
     check_standing(claims, resource, services.clock.now(), services.settings.clock_leeway)
-    with services.store.reading() as tx:
-        found = tx.client_of_anyone(claims.client_id)
+    stamp = services.stamps.current(came)
+    found = services.clients.get(stamp, claims.client_id)
+    if found is None:
+        with services.store.reading() as tx:
+            found, stamp = tx.client_of_anyone(claims.client_id), tx.stamp()
+        if found is not None:
+            services.clients.put(stamp, claims.client_id, found)
     if found is None or found.tenant_id != claims.tenant_id:
         services.tokens.known.drop(digest)
         raise no_such_client()
-    return Identity(client(found.id), found.tenant_id)
+    return Identity(client(found.id), found.tenant_id, stamp=stamp)
 
 
 def _proven(services: VaultServices, token: str) -> ClientClaims:

@@ -9,7 +9,7 @@ Both keep the same two promises, on which the use cases build (docs/adr/0021-one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keystead.adapters.sql import sqlite
 
@@ -73,3 +73,17 @@ def reading(engine: Engine) -> AbstractContextManager[Connection]:
 
         return postgresql.reading(engine)
     return sqlite.reading(engine)
+
+
+def glance(engine: Engine, query: str) -> tuple[Any, ...] | None:
+    """The one row of a query without values, as everything committed so far has made it; None for none. For what every call asks.
+
+    Raises:
+        Unavailable: the database does not answer.
+        IntegrityFailure: the database is damaged.
+    """
+    if is_server(engine):
+        from keystead.adapters.sql import postgresql  # noqa: PLC0415 - a home does without the driver
+
+        return postgresql.glance(engine, query)
+    return sqlite.glance(engine, query)

@@ -172,10 +172,20 @@ def reading(engine: Engine) -> Iterator[Connection]:
             raw.execute("COMMIT")
 
 
+def glance(engine: Engine, query: str) -> tuple[Any, ...] | None:
+    """See `engine.glance`. One round trip: the connections are in autocommit mode."""
+    with translated():
+        connection, _raw, answer = _connected(engine, query)
+        try:
+            return answer.fetchone()
+        finally:
+            connection.close()
+
+
 @contextmanager
 def _begun(engine: Engine, begin: str) -> Iterator[tuple[Connection, Raw]]:
     """A connection inside a transaction, which is gone at the end unless it was committed."""
-    connection, raw = _connected(engine, begin)
+    connection, raw, _answer = _connected(engine, begin)
     try:
         yield connection, raw
     finally:
@@ -186,14 +196,14 @@ def _begun(engine: Engine, begin: str) -> Iterator[tuple[Connection, Raw]]:
         connection.close()
 
 
-def _connected(engine: Engine, begin: str) -> tuple[Connection, Raw]:
-    """A connection that has answered BEGIN: of those in the pool the first that still lives, or else a fresh one."""
+def _connected(engine: Engine, first: str) -> tuple[Connection, Raw, psycopg.Cursor[tuple[Any, ...]]]:
+    """A connection that has answered its first statement: of those in the pool the first that still lives, or else a fresh one."""
     while True:
         connection = engine.connect()
         raw = cast("Raw", connection.connection.driver_connection)
         used = connection.info.get(_USED)
         try:
-            raw.execute(begin)
+            answer = raw.execute(first)
         except BaseException as error:
             stale = used and raw.closed and isinstance(error, psycopg.Error)
             connection.invalidate()
@@ -202,7 +212,7 @@ def _connected(engine: Engine, begin: str) -> tuple[Connection, Raw]:
                 raise
         else:
             connection.info[_USED] = True
-            return connection, raw
+            return connection, raw, answer
 
 
 def _commit(raw: Raw) -> None:

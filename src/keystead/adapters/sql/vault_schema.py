@@ -43,6 +43,14 @@ vault_seal = Table(
     Column("record", LargeBinary),
 )
 
+vault_stamp = Table(
+    "vault_stamp",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("stamp", BigInteger, nullable=False),
+)
+"""One row: a number that no other state of the rest had, the log apart. None in a database that nothing was written to yet."""
+
 vault_former_backup_key = Table(
     "vault_former_backup_key",
     METADATA,

@@ -6,8 +6,8 @@
 - A client that takes nothing of what waits for it is cut, whether or not its answer is finished: else whoever never reads keeps a
   connection for ever.
 - The application may cut a connection, and can see that a client has gone.
-- A face of small exchanges (`Refusals.whole`) gets a request that came in one piece as a `Whole`, and answers it with one write. uvicorn's own
-  way, through messages for each piece, takes several times as long; everything else goes that way.
+- A face of small exchanges (`Refusals.take`) gets a request that came in one piece as a `Whole`, and answers it with one write. uvicorn's own
+  way, through a task and messages for each piece, takes several times as long; everything else goes that way.
 
 Every face over HTTP is served by it; what a face adds is its `Refusals`.
 """
@@ -46,6 +46,10 @@ AROUND_A_BYTE = 8
 """Bytes that may stand around each byte of a body in chunks: sizes and line ends. Beyond that, a head's worth is taken."""
 LEAST_TAKEN = 64 * 1024
 """Bytes a client takes of a waiting answer within the time of a body's pause, or all of them."""
+HOLDING = 0.05
+"""Seconds in which the rest of a request may come that then still counts as come in one piece."""
+MOST_HELD = 64 * 1024
+"""Bytes of such a body that are waited with."""
 OVER_LIMIT = 100
 """Connections beyond the limit that are still told so; those beyond these are cut without a word."""
 END_OF_TLS = 0.2
@@ -77,14 +81,15 @@ class Refusals:
         random: for request ids.
         answer: an error, for a request id, as status, headers (without `connection`) and body.
         tell: told of each refusal in the event loop; must not block.
-        whole: the application takes what came in one piece as a `Whole`, from `scope["keystead.whole"]`; it does so for every request.
+        take: given what came in one piece, in the event loop; answers it, now or later, or starts an application on it. None: everything goes
+            uvicorn's way.
     """
 
     limits: ServerConfig
     random: RandomBytes
     answer: Callable[[KeysteadError, str], Plain]
     tell: Callable[[Refused], None]
-    whole: bool = False
+    take: Callable[[Whole], None] | None = None
 
 
 class _Nobody:
@@ -96,6 +101,8 @@ class _Nobody:
 
 class Whole:
     """A request that came in one piece, and the place for its answer; to the connection a cycle like uvicorn's own.
+
+    It is in its own scope, as `keystead.whole`.
 
     Attributes:
         body: all of it.
@@ -116,13 +123,21 @@ class Whole:
         self.keep_alive = keep_alive
         self.response_complete = False
 
+    def start(self, app: Any) -> None:  # noqa: ANN401 - ASGI's own types are not fixed
+        """Have an application answer in a task; it gets no messages."""
+        self._connection.start(self, app)
+
+    def give_up(self) -> None:
+        """The server stops, and has waited long enough."""
+        error = Unavailable("server_stopping", "the server is stopping", "try again")
+        self.answer(*self._connection.refusals.answer(error, new_id(self._connection.refusals.random)))
+
     async def run_asgi(self, app: ASGI3Application) -> None:
-        """Run the application, which answers."""
+        """Run an application, which answers; called by the connection."""
         try:
-            await app(self.scope, _no_messages, _no_messages)
-        except BaseException as error:
-            log.error("a request was not answered", exc_info=error)
-            raise
+            await app(self.scope, no_messages, no_messages)
+        except Exception:
+            log.exception("a request was not answered")
         finally:
             if not self.response_complete and not self.disconnected:
                 self._connection.abort()
@@ -135,17 +150,19 @@ class Whole:
         """
         if self.disconnected or self.response_complete:
             return
+        fields = [*self._connection.server_state.default_headers, *headers]
         lines = [STATUS_LINE[status]]
-        for name, value in headers:
+        for name, value in fields:
             lines += (name, b": ", value, b"\r\n")
         head = b"".join(lines)
-        if head.count(b"\n") != len(headers) + 1 or head.count(b"\r") != len(headers) + 1:
+        if not head.count(b"\n") == head.count(b"\r") == len(fields) + 1:
             raise ValueError("a header has a line end in it")
         self.response_complete = True
         self._connection.answered(head, body if self.scope["method"] != "HEAD" else b"", keep_alive=self.keep_alive)
 
 
-async def _no_messages(*_message: object) -> NoReturn:
+async def no_messages(*_message: object) -> NoReturn:
+    """What an application gets in place of ASGI's receive and send."""
     raise RuntimeError("what came whole has no messages")
 
 
@@ -168,6 +185,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         self._untaken = 0
         self._running: RequestResponseCycle | Whole | None = None
         self._held: list[bytes] | None = None
+        self._holding_timer: asyncio.TimerHandle | None = None
         self._held_keeps = False
 
     # -- the connection ----------------------------------------------------------------------------------------------------------------
@@ -186,6 +204,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         """The client has gone."""
         self.lost = True
         self._head_arrived()
+        self._holds_no_more()
         self._taken()
         self._gone()
         super().connection_lost(exc)
@@ -193,6 +212,7 @@ class KeysteadProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server stops. A client that only keeps its connection does not take part in the end of TLS, so it is not waited for."""
+        self._let_go()
         idle = self._idle()
         super().shutdown()
         if idle and not self.transport.get_write_buffer_size():
@@ -272,7 +292,8 @@ class KeysteadProtocol(HttpToolsProtocol):
         if self.lost or self.transport.is_closing():
             return
         if self._held is not None:
-            self._let_go()
+            self._wait_or_let_go()
+            return
         if in_body and self._in_body:
             self._count_around(len(data) - (self._body_bytes - before))
         if not self._in_head:
@@ -317,7 +338,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         if self._too_many:
             self._refuse(Unavailable("server_busy", "the server has as many connections as it takes", "try again in a moment"))
             return
-        if self.refusals.whole and self._idle() and not self.flow.write_paused:
+        if self.refusals.take is not None and self._idle() and not self.flow.write_paused:
             self._hold()
         else:
             super().on_headers_complete()
@@ -331,10 +352,17 @@ class KeysteadProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         pieces, self._held = self._held, None
+        self._holds_no_more()
         whole = Whole(self, self.scope, pieces[0] if len(pieces) == 1 else b"".join(pieces), keep_alive=self._held_keeps)
         self.scope["keystead.whole"] = whole  # type: ignore[typeddict-unknown-key]  # ours alone
         self.cycle = whole  # type: ignore[assignment]  # all that is asked of the last cycle, it has
-        self._start_asgi_task(whole, self.app)
+        self._running = whole
+        assert self.refusals.take is not None, "only then it was held"
+        try:
+            self.refusals.take(whole)
+        except Exception:
+            log.exception("a request was not answered")
+            self.abort()
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
@@ -349,7 +377,7 @@ class KeysteadProtocol(HttpToolsProtocol):
     # -- a request that came in one piece ----------------------------------------------------------------------------------------------
 
     def _hold(self) -> None:
-        """Wait with the request for the end of what has just come in: perhaps the body's end is there too."""
+        """Wait with the request for the rest of what has just come in: perhaps the body's end is there too."""
         scope, version = self.scope, self.parser.get_http_version()
         url = httptools.parse_url(self.url)
         scope["method"] = self.parser.get_method().decode("ascii")
@@ -359,13 +387,36 @@ class KeysteadProtocol(HttpToolsProtocol):
         scope["query_string"] = url.query or b""
         self._held, self._held_keeps = [], version != "1.0" and self.parser.should_keep_alive()
 
+    def _wait_or_let_go(self) -> None:
+        """More is to come. Clients that write head and body one after the other have the rest here in a moment."""
+        if self.expect_100_continue or self._body_bytes > MOST_HELD:
+            self._let_go()
+        elif self._holding_timer is None:
+            self._holding_timer = self.loop.call_later(HOLDING, self._let_go)
+
     def _let_go(self) -> None:
-        """More is to come: then it goes uvicorn's way."""
-        assert self._held is not None, "asked by the caller"
+        """It does not come in one piece: then it goes uvicorn's way."""
         pieces, self._held = self._held, None
+        self._holds_no_more()
+        if pieces is None or self.lost or self.transport.is_closing():
+            return
         super().on_headers_complete()
         for piece in pieces:
             super().on_body(piece)
+
+    def _holds_no_more(self) -> None:
+        if self._holding_timer is not None:
+            self._holding_timer.cancel()
+            self._holding_timer = None
+
+    def start(self, whole: Whole, app: ASGI3Application) -> None:
+        """See `Whole.start`."""
+        self._start_asgi_task(whole, app)
+
+    def give_up(self) -> None:
+        """The server has waited long enough for the request under way."""
+        if isinstance(self._running, Whole):
+            self._running.give_up()
 
     def answered(self, head: bytes, body: bytes, *, keep_alive: bool) -> None:
         """Write an answer whose head lacks its last line."""

@@ -18,7 +18,7 @@ import uvicorn
 import uvloop
 
 from keystead.core.errors import Conflict, InvalidRequest, Unavailable
-from keystead.frontends.asgi.protocol import protocol_of
+from keystead.frontends.asgi.protocol import END_OF_TLS, KeysteadProtocol, protocol_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -83,6 +83,15 @@ class Server(uvicorn.Server):
         server = await self._listen(one)
         self.servers.append(server)
         return server
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, wait for calls under way, and tell those that took too long."""
+        await super().shutdown(sockets)
+        late = [one for one in self.server_state.connections if isinstance(one, KeysteadProtocol)]
+        for connection in late:
+            connection.give_up()
+        if late:
+            await asyncio.sleep(END_OF_TLS)
 
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN201 - as the base class has it

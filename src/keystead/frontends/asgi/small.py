@@ -120,7 +120,12 @@ class SmallExchange:
 
 def _expire(future: asyncio.Future[Any]) -> None:
     if not future.done():
-        future.set_exception(Unavailable("call_timed_out", "the call took longer than it may", "try again"))
+        future.set_exception(timed_out())
+
+
+def timed_out() -> Unavailable:
+    """A call took longer than it may."""
+    return Unavailable("call_timed_out", "the call took longer than it may", "try again")
 
 
 def _too_large(most: int) -> InvalidRequest:

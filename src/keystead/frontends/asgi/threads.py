@@ -17,13 +17,13 @@ from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic, process_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    Job = tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]
+    Job = tuple["Waiting", Callable[..., Any], tuple[Any, ...]]
 
 KEPT = 3
 """Threads that stay."""
@@ -48,6 +48,22 @@ class Later:
         self.when = when
 
 
+class Waiting(Protocol):
+    """What waits for a call: a future, or something else that has its methods. They must not raise."""
+
+    def done(self) -> bool:
+        """Whether it does not wait any more. From any thread."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:  # noqa: ANN401 - carries any result
+        """The call is done."""
+        ...
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """The call failed."""
+        ...
+
+
 class Threads:
     """Up to a number of threads, started when needed. They are daemons: a call that hangs must not keep the process alive.
 
@@ -66,7 +82,7 @@ class Threads:
         self._name = name
         self._unwanted = unwanted
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._done: deque[tuple[Waiting, Any, BaseException | None]] = deque()
         self._woken = False
         self._busy = 0
         self._alive = 0
@@ -80,20 +96,29 @@ class Threads:
         A future that is done before its turn comes (cancelled, timed out) is not run at all.
         """
         future = self._loop.create_future()
+        self.hand_over(future, function, *arguments)
+        return future
+
+    def hand_over(self, to: Waiting, function: Callable[..., Any], *arguments: Any) -> None:  # noqa: ANN401 - as above
+        """The same for something else that waits for the result: it is told in the event loop, without a task that wakes up for it."""
         self._busy += 1
-        self._queue.put((future, function, arguments))
+        self._queue.put((to, function, arguments))
         if self._alive < min(self._busy, self._size, KEPT):
             self._start()
         elif self._busy > self._alive and not self._looking and self._alive < self._size:
             self._looking = True
             self._looked = (monotonic(), process_time())
             self._loop.call_later(LOOK, self._look)
-        return future
 
     @property
     def busy(self) -> int:
         """Calls that run or wait for a thread."""
         return self._busy
+
+    @property
+    def waiting(self) -> bool:
+        """Whether calls wait for a thread. From any thread."""
+        return not self._queue.empty()
 
     def close(self) -> None:
         """Let the threads end when they have nothing left to do."""
@@ -134,7 +159,7 @@ class Threads:
                 self._finished(future, result, error)
             del job, future, function, arguments, result, error  # nothing of a call is kept while waiting for the next one
 
-    def _finished(self, future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    def _finished(self, future: Waiting, result: object, error: BaseException | None) -> None:
         """Have the loop deliver what came of a call; woken once for all that is there."""
         self._done.append((future, None if error is not None else result, error))
         if not self._woken:

@@ -17,6 +17,9 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
@@ -24,8 +27,8 @@ import msgspec
 
 from keystead.core.errors import InvalidRequest, KeysteadError, Unauthenticated, Unavailable
 from keystead.core.ids import is_id, new_id
-from keystead.frontends.asgi.protocol import Refusals
-from keystead.frontends.asgi.small import SmallExchange
+from keystead.frontends.asgi.protocol import Refusals, no_messages
+from keystead.frontends.asgi.small import SmallExchange, timed_out
 from keystead.frontends.asgi.threads import Later, Threads
 from keystead.frontends.vault_http.errors import UNEXPECTED, Call, document, error_body, retry_after, told
 from keystead.frontends.vault_http.handlers import Asked
@@ -34,14 +37,14 @@ from keystead.frontends.vault_http.routes import API_VERSIONS, SMALL, allowed, f
 from keystead.frontends.vault_http.shapes import MemberInvalidError
 from keystead.vault.lookup import check_permitted
 from keystead.vault.record import Act, refused
+from keystead.vault.services import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from keystead.frontends.asgi.protocol import Plain, Refused
+    from keystead.frontends.asgi.protocol import Plain, Refused, Whole
     from keystead.frontends.asgi.small import Header, Receive, Send
     from keystead.frontends.vault_http.routes import Row
-    from keystead.vault.services import Identity
 
 __all__ = ["Served", "VaultApp", "VaultParts", "refusals"]
 
@@ -49,6 +52,8 @@ log = logging.getLogger("keystead.vault_http")
 
 CALL_SECONDS = 60.0
 """For one call, its body included; making an RSA-4096 key takes up to a few."""
+LOOK_SECONDS = 1.0
+"""Between two looks for calls that take longer."""
 RANDOM_BYTES = 1_024
 """For request ids, taken from the system at a time."""
 MAX_TOKEN = 16 * 1024
@@ -91,6 +96,8 @@ class VaultApp:
         self._threads: Threads | None = None
         self._heavy: Threads | None = None
         self._random = b""
+        self._waiting: dict[_Exchange, None] = {}
+        self._looking = False
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -100,6 +107,31 @@ class VaultApp:
             await _Exchange(self, scope, receive, send).run()
         finally:
             self.active -= 1
+
+    def take(self, whole: Whole) -> None:
+        """Answer a request that came in one piece: a thread runs it, and what it gives goes straight to the connection."""
+        exchange = _Exchange(self, whole.scope, no_messages, no_messages)
+        if not exchange.begin(whole.body):
+            whole.start(self)
+        elif not exchange.done():
+            self._waiting[exchange] = None
+            if not self._looking:
+                self._looking = True
+                asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def finished(self, exchange: _Exchange) -> None:
+        """One of them was answered."""
+        self._waiting.pop(exchange, None)
+
+    def _look(self) -> None:
+        """Whether some have waited too long; they are in the order in which they came, and have the same time."""
+        now = asyncio.get_running_loop().time()
+        late = list(takewhile(lambda one: one.http.deadline <= now, self._waiting))
+        for exchange in late:
+            exchange.set_exception(timed_out())
+        self._looking = bool(self._waiting)
+        if self._looking:
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def new_request_id(self) -> str:
         """A fresh one; the system is asked for random bytes once for many. They are no secret."""
@@ -128,12 +160,13 @@ class VaultApp:
     def calls(self) -> Threads:
         """Threads that run calls."""
         if self._threads is None:
-            self._threads = Threads(asyncio.get_running_loop(), self.parts.config.threads, "vault-call")
+            threads = self._threads = Threads(asyncio.get_running_loop(), self.parts.config.threads, "vault-call")
+            self.parts.services.journal.coming = lambda: threads.waiting
         return self._threads
 
 
-def refusals(parts: VaultParts) -> Refusals:
-    """What connections of this face are refused with."""
+def refusals(parts: VaultParts, take: Callable[[Whole], None]) -> Refusals:
+    """What connections of this face are refused with, and who takes what came in one piece."""
 
     def answer(error: KeysteadError, request_id: str) -> Plain:
         made = error_answer(error)
@@ -143,7 +176,7 @@ def refusals(parts: VaultParts) -> Refusals:
     def tell(seen: Refused) -> None:
         log.info("a request from %s was refused unread: %s", seen.peer, seen.code)
 
-    return Refusals(parts.config, parts.services.random, answer, tell, whole=True)
+    return Refusals(parts.config, parts.services.random, answer, tell, take)
 
 
 def error_answer(error: KeysteadError, call: Call | None = None) -> Answer:
@@ -161,7 +194,7 @@ def challenge(served: Served) -> Header:
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its answer; of one that came in one piece, itself what waits for the answer of a thread (`Waiting`)."""
 
     def __init__(self, app: VaultApp, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         self.app = app
@@ -169,28 +202,73 @@ class _Exchange:
         config = app.parts.config
         self.http = SmallExchange(scope, receive, send, pause=config.body_timeout / 1_000, seconds=CALL_SECONDS)
         self.path: bytes = scope["raw_path"]
-        self.query: bytes = scope["query_string"]
+        self.pairs, self.pairs_once = _pairs(scope["query_string"])
         self.id = app.new_request_id()
+        self.came = monotonic()
         given = self.http.headers.get(b"x-ms-client-request-id", b"").decode("latin-1")
         self.client_id = given if len(given) == ID_CHARACTERS and is_id(given) else ""
         self.served: Served | None = None
+
+    # -- what came in one piece --------------------------------------------------------------------------------------------------------
+
+    def begin(self, body: bytes) -> bool:
+        """Hand the call to a thread, or answer at once what is none; False for a large one, of which other things are asked first."""
+        try:
+            served, token, row, named, refusal = self._asked()
+            if not 0 <= self.http.size <= SMALL:
+                return False
+            self._threads(row, refusal).hand_over(self, self._call, served, token, row, named, refusal, body)
+        except BaseException as error:  # noqa: BLE001 - told to the caller
+            self.set_exception(error)
+        return True
+
+    def done(self) -> bool:
+        """It was answered, or nobody is there any more."""
+        whole = self._whole()
+        return whole.response_complete or whole.disconnected
+
+    def set_result(self, answer: Answer) -> None:
+        """Send the answer of the thread."""
+        self.app.finished(self)
+        try:
+            self._whole().answer(*self._complete(answer))
+        except Exception:
+            log.exception("the call %s met a defect", self.id)
+            self._whole().answer(*self._complete(self._unexpected()))
+
+    def set_exception(self, error: BaseException) -> None:
+        """Send what came instead."""
+        self.set_result(self._failed(error))
+
+    def _whole(self) -> Whole:
+        assert self.http.whole is not None, "called of what came in one piece alone"
+        return self.http.whole
+
+    # -- what comes in several ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Answer, whatever happens."""
         try:
             answer = await self._answer()
-        except KeysteadError as error:
-            answer = error_answer(error)
-        except asyncio.CancelledError:  # the server stops and has waited long enough
-            answer = error_answer(Unavailable("server_stopping", "the server is stopping", "try again"))
-        except Exception:
-            log.exception("the call %s met a defect", self.id)
-            answer = self._unexpected()
+        except BaseException as error:  # noqa: BLE001 - told to the caller
+            answer = self._failed(error)
+        await self.http.answer(*self._complete(answer))
+
+    def _failed(self, error: BaseException) -> Answer:
+        if isinstance(error, KeysteadError):
+            return error_answer(error)
+        if isinstance(error, asyncio.CancelledError):  # the server stops and has waited long enough
+            return error_answer(Unavailable("server_stopping", "the server is stopping", "try again"))
+        log.error("the call %s met a defect", self.id, exc_info=error)
+        return self._unexpected()
+
+    def _complete(self, answer: Answer) -> tuple[int, list[Header], bytes]:
+        """An answer with all its headers."""
         if answer.status == 401 and self.served is not None:
             answer = replace(answer, headers=(*answer.headers, challenge(self.served)))
         if answer.status == 405:
             answer = replace(answer, headers=(*answer.headers, (b"allow", ", ".join(allowed(self.path)).encode())))
-        await self.http.answer(answer.status, [*_ALWAYS, *_content(answer), *answer.headers, *self._about()], answer.body)
+        return answer.status, [*_ALWAYS, *_content(answer), *answer.headers, *self._about()], answer.body
 
     def _about(self) -> list[Header]:
         """What the services say with every answer."""
@@ -208,12 +286,19 @@ class _Exchange:
             headers.append((b"x-ms-client-request-id", self.client_id.encode()))
         return headers
 
+    def _asked(self) -> tuple[Served, str, Row | None, Mapping[str, str], KeysteadError | None]:
+        """Which vault is asked, with which token, for which row, or why there is none.
+
+        Raises:
+            KeysteadError: nobody is asked.
+        """
+        self.http.check_headers()
+        self.served = served = self.parts.resolve(self.http.scope)
+        return served, self._token(), *self._row()
+
     async def _answer(self) -> Answer:
         http = self.http
-        http.check_headers()
-        self.served = served = self.parts.resolve(http.scope)
-        token = self._token()
-        row, named, refusal = self._row()
+        served, token, row, named, refusal = self._asked()
         if 0 <= http.size <= SMALL:
             return await self._read_and_run(served, token, row, named, refusal)
         # Whoever sends much, or does not say how much, is asked who they are first.
@@ -239,9 +324,12 @@ class _Exchange:
             body = await self.http.body(SMALL if row is None or refusal is not None else row.most)
         except InvalidRequest as error:
             refusal = refusal or error
-        threads = self.app.heavy if row is not None and row.heavy and refusal is None else self.app.calls
-        call = threads.submit(self._call, served, token, row, named, refusal, body)
+        self.came = monotonic()
+        call = self._threads(row, refusal).submit(self._call, served, token, row, named, refusal, body)
         return await self.http.within(call)  # type: ignore[no-any-return]  # what _call gives
+
+    def _threads(self, row: Row | None, refusal: KeysteadError | None) -> Threads:
+        return self.app.heavy if row is not None and row.heavy and refusal is None else self.app.calls
 
     def _token(self) -> str:
         """The bearer token.
@@ -272,7 +360,7 @@ class _Exchange:
         Raises:
             Unauthenticated: the token is not good.
         """
-        identity = self._identity(self.parts.verify(token, served.resource), served)
+        identity = self._identity(self.parts.verify(token, served.resource, self.came), served)
         if row is None or row.most <= SMALL:
             return None
         try:
@@ -295,7 +383,7 @@ class _Exchange:
     ) -> Answer:
         identity: Identity | None = None
         try:
-            identity = self._identity(self.parts.verify(token, served.resource), served)
+            identity = self._identity(self.parts.verify(token, served.resource, self.came), served)
             return self._run(served, identity, row, named, refusal, body)
         except KeysteadError as error:
             return error_answer(error, None if identity is None or row is None else _asked_for(served, identity, row, named))
@@ -305,14 +393,20 @@ class _Exchange:
 
     def _identity(self, identity: Identity, served: Served) -> Identity:
         """The caller, and what the log tells of the call."""
-        version = dict(_pairs(self.query)).get("api-version", "")
-        return replace(
-            identity,
-            client_ip=self.http.peer,
-            correlation_id=self.client_id.lower() or self.id,
-            client_info=self.http.headers.get(b"user-agent", b"").decode("latin-1")[:MAX_CLIENT_INFO],
-            request_uri=f"{served.base_url}{self.path.decode('latin-1')}" + (f"?api-version={version}" if version in API_VERSIONS else ""),
-            api_version=version if version in API_VERSIONS else "",
+        version = self.pairs.get("api-version", "")
+        known = version in API_VERSIONS
+        return Identity(
+            identity.principal,
+            identity.tenant_id,
+            self.http.peer,
+            self.client_id.lower() or self.id,
+            identity.roles,
+            self.http.headers.get(b"user-agent", b"").decode("latin-1")[:MAX_CLIENT_INFO],
+            f"{served.base_url}{self.path.decode('latin-1')}?api-version={version}"
+            if known
+            else f"{served.base_url}{self.path.decode('latin-1')}",
+            version if known else "",
+            identity.stamp,
         )
 
     def _run(
@@ -337,15 +431,14 @@ class _Exchange:
             return Answer(204)
         return Answer(200, msgspec.json.encode(result))
 
-    def _version(self, row: Row) -> tuple[int, dict[str, str]]:
+    def _version(self, row: Row) -> tuple[int, Mapping[str, str]]:
         """How far the version of the interface goes, and the query.
 
         Raises:
             InvalidRequest: `query_invalid`, `api_version_missing`, `api_version_not_supported`.
         """
-        pairs = _pairs(self.query)
-        query = dict(pairs)
-        if len(query) != len(pairs):
+        query = self.pairs
+        if not self.pairs_once:
             raise InvalidRequest("query_invalid", "a parameter of the query is there more than once", "give it once")
         version = query.get("api-version", "")
         if not version:
@@ -417,11 +510,21 @@ def _asked_for(served: Served, identity: Identity, row: Row, named: Mapping[str,
     )
 
 
-def _pairs(query: bytes) -> list[tuple[str, str]]:
-    """A query, as it was written: parameters that mean nothing here are passed over later."""
+def _pairs(query: bytes) -> tuple[Mapping[str, str], bool]:
+    """A query, and whether each parameter is there once. What means nothing here is passed over later."""
+    found = _USUAL_QUERIES.get(query)
+    if found is not None:
+        return found, True
     text = query.decode("latin-1")
     parts = [part.partition("=") for part in text.split("&") if part]
-    return [(unquote_plus(name), unquote_plus(value)) for name, _, value in parts]
+    pairs = {unquote_plus(name): unquote_plus(value) for name, _, value in parts}
+    return pairs, len(pairs) == len(parts)
+
+
+_USUAL_QUERIES: Mapping[bytes, Mapping[str, str]] = {
+    f"api-version={version}".encode(): MappingProxyType({"api-version": version}) for version in API_VERSIONS
+}
+"""All that most calls ask beside their path."""
 
 
 def _content(answer: Answer) -> tuple[Header, ...]:

@@ -47,13 +47,14 @@ class VaultParts:
         services: the vault's.
         resolve: which vault a request is for, by its ASGI scope; called in the event loop, must not block. Raises `NotFound` with code
             `vault_not_found` where there is none at that address.
-        verify: who a bearer token is from, given the token and the resource it must be for; called in a thread. Raises `Unauthenticated`.
+        verify: who a bearer token is from, given the token, the resource it must be for, and when the call came by `time.monotonic`; called in
+            a thread. Raises `Unauthenticated`.
         config: limits of connections, bodies and threads.
         version: of the service, for a header.
     """
 
     services: VaultServices
     resolve: Callable[[Mapping[str, Any]], Served]
-    verify: Callable[[str, str], Identity]
+    verify: Callable[[str, str, float], Identity]
     config: ServerConfig = field(default_factory=ServerConfig)
     version: str = "0"

@@ -226,7 +226,9 @@ def allowed(raw_path: bytes) -> tuple[str, ...]:
 
 def _parts(raw_path: bytes) -> list[str]:
     """A path at its slashes, each part decoded after that: nothing in it is resolved."""
-    parts = [unquote(part, errors="replace") for part in raw_path.decode("latin-1")[1:].split("/")]
+    parts = raw_path.decode("latin-1")[1:].split("/")
+    if b"%" in raw_path:
+        parts = [unquote(part, errors="replace") for part in parts]
     if len(parts) > 1 and not parts[-1]:
         del parts[-1]  # a slash at the end: the version is left empty, or means nothing
     return parts
