@@ -305,6 +305,17 @@ def test_a_token_is_asked_only_for_the_vaults_own_resource(double: Double, servi
     assert double.sign_ins == []
 
 
+def test_a_vault_that_takes_anothers_address_is_not_refused_for_what_that_one_said(double: Double, service: AzureVaults) -> None:
+    """The SDK remembers challenges by address, for the whole process and for every client in it."""
+    double.resource = "https://127.0.0.1:1"
+    assert outcome(unwrap(service, double)) == "integrity (challenge-resource)"
+    assert double.sign_ins == []
+    double.resource = ""
+    double.vault = _well(double, VALUE)
+    assert unwrap(service, double)() == VALUE
+    assert len(double.sign_ins) == 1
+
+
 def test_a_vault_of_another_directory_is_denied(double: Double, service: AzureVaults) -> None:
     """Requirements 2.1: a vault that was moved to another directory lets nobody in any more."""
     double.directory = "6b9e2f0c-1d3a-4c5b-8e7f-9a0b1c2d3e4f"

@@ -38,6 +38,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 from azure.identity import ClientSecretCredential
 from azure.keyvault.keys import KeyClient
+from azure.keyvault.keys._shared import http_challenge_cache
 
 from keystead.adapters.vaults.bounded import AddressRefused, TooMuch, bounded_session, last_sign_in, seconds_left, trust, within
 from keystead.core.errors import InvalidRequest
@@ -76,6 +77,7 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]{1,1400}")
 _CODE = re.compile(r"[A-Za-z]{1,60}")
 _REGION = re.compile(r"[a-z0-9]{2,40}")
 
+_CHALLENGE_RESOURCE = "challenge-resource"
 _DENIED, _SYSTEM, _INTEGRITY = OutcomeClass.DENIED, OutcomeClass.SYSTEM_ERROR, OutcomeClass.INTEGRITY
 
 _BY_STATUS: dict[int, OutcomeClass] = {
@@ -270,21 +272,16 @@ class AzureVaults:
                 connected = self._connect()
                 try:
                     answer = self._sent(connected, uri.host, HttpRequest(method, path, json=body))
-                except VaultFailure:
+                except VaultFailure as failure:
                     # No token. The SDK would give the refusal again for a minute without asking, when the authority may think otherwise.
                     self._forget(connected)
-                    raise
-                except Exception as error:  # whatever an answer from outside does to the SDK is an outcome, not a defect of ours
-                    outcome = self._outcome(uri.host, error)
-                    lost = outcome.reason == "connection-lost" and tries < TRIES
-                    if not lost and (outcome.reason != "malformed" or renewed):
-                        raise VaultFailure(outcome) from error
-                    # A kept connection that the vault closed meanwhile; or the SDK's own state, which threads can spoil for one another.
-                    tries, renewed = tries + 1, renewed or not lost
-                    if not lost:
-                        self._forget(connected)
-                    elif self._session is not None:
-                        self._session.close()  # of those that are not in use: the next try is on a fresh one, whatever the others are worth
+                    if failure.outcome.reason != _CHALLENGE_RESOURCE or renewed:
+                        raise
+                    renewed = True  # it may be what another vault said at this address: a new client asks the one that is there now
+                    continue
+                except Exception as error:  # noqa: BLE001 - whatever an answer from outside does to the SDK is an outcome, not our defect
+                    renewed = self._made_fresh(connected, self._outcome(uri.host, error), error, tries, renewed=renewed)
+                    tries += 1
                     continue
                 if answer.status_code == HTTPStatus.OK:
                     return answer
@@ -296,6 +293,24 @@ class AzureVaults:
                     tries += 1
                 else:
                     raise VaultFailure(_refusal(answer))
+
+    def _made_fresh(self, connected: _Connected, outcome: Outcome, error: Exception, tries: int, *, renewed: bool) -> bool:
+        """Get ready for another try: after a kept connection that the vault closed meanwhile; or the SDK's own state, which threads can spoil.
+
+        Returns:
+            Whether the signed-in state is a fresh one now, or was before.
+
+        Raises:
+            VaultFailure: another try is not worth it.
+        """
+        if outcome.reason == "connection-lost" and tries < TRIES:
+            if self._session is not None:
+                self._session.close()  # of those that are not in use: the next try is on a fresh one, whatever the others are worth
+            return renewed
+        if outcome.reason != "malformed" or renewed:
+            raise VaultFailure(outcome) from error
+        self._forget(connected)
+        return True
 
     def _sent(self, connected: _Connected, host: str, request: HttpRequest) -> HttpResponse:
         """One question, one answer. The first of a client is asked alone: from it the SDK learns how to sign in, and threads would race."""
@@ -349,6 +364,8 @@ class AzureVaults:
                 self._connected = None
 
     def _client(self, connected: _Connected, host: str) -> KeyClient:
+        # The SDK remembers challenges by address, for all clients of the process, as long as it runs; another vault may have this one now.
+        http_challenge_cache.remove_challenge_for_url(f"https://{host}")
         client = KeyClient(
             f"https://{host}",
             _VaultCredential(connected.credential, host, self._config.directory),
@@ -427,7 +444,7 @@ class _VaultCredential:
         for scope in scopes:
             resource = urlsplit(scope).netloc.lower()
             if urlsplit(scope).scheme != "https" or not (self._host == resource or self._host.endswith(f".{resource}")):
-                _refuse("challenge-resource")
+                _refuse(_CHALLENGE_RESOURCE)
         asked = (options or {}).get("tenant_id") or self._directory
         if asked.lower() != self._directory.lower() and _UUID.fullmatch(asked) and _UUID.fullmatch(self._directory):
             # The vault now belongs to another directory: its owner moved it away from where our application was let in (requirements 2.1).
