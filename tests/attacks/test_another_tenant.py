@@ -14,6 +14,7 @@ from keystead.api.types import policies as p
 from keystead.api.types import tenants as t
 from keystead.api.types import vaults as v
 from keystead.api.types import watching as w
+from keystead.api.types.sites import UploadBatch
 from keystead.core.access.principal import NOBODY
 from keystead.core.errors import ChecksFailed, Conflict, Forbidden, InvalidRequest, KeysteadError, Refused, Unauthenticated
 from keystead.services import tenants
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from keystead.client.client import Client
 
 DAVE = "dave@fabrikam.example"
+THEIR_SITE = "https://fabrikam.example/sites/plans"
 SECRETS = (b"body 3", b"Folder 3", b"dave@fabrikam.example 0")
 
 
@@ -69,6 +71,16 @@ def filled(kind: type[Any], scene: Scene) -> Any:
         "range": "203.0.113.0/24",
         "action": "Deny",
         "read_only": True,
+        "site": THEIR_SITE,
+        "url": THEIR_SITE,
+        "path": "their plans.txt",
+        "to": "ours.txt",
+        "files": [] if kind is UploadBatch else ["11111111-1111-4111-8111-111111111111"],
+        "member": DAVE,
+        "version": 1,
+        "primary": scene.fabrikam.keys[0],
+        "secondary": scene.fabrikam.keys[1],
+        "which": "primary",
     }
     needed = {field.name: known[field.name] for field in msgspec.structs.fields(kind) if field.required}
     named = {

@@ -17,6 +17,7 @@ from keystead.api.call import Content, Upload
 from keystead.api.routes import BY_NAME, ROUTES, Body, Route
 from keystead.api.types import mailboxes as m
 from keystead.api.types import vaults as v
+from keystead.api.types.sites import BatchFile, CreateSite, ListFiles, SiteMember, UploadBatch
 from keystead.api.types.tokens import CreateToken
 from keystead.api.types.vault_clients import ClientCreate
 from keystead.client.client import Client
@@ -41,7 +42,7 @@ LARGE = os.urandom(3 * 1024 * 1024)
 CALLERS = ("", "operator@provider.example", "admin@contoso.example", "alice@contoso.example", "sam@fabrikam.example")
 TENANTS = ("contoso.example", "", "no such / tenant")
 LAST = (
-    "mailbox.unassign", "mailbox.delete-item", "mailbox.delete", "job.cancel", "user.remove", "key.delete", "key.recover", "key.purge",
+    "mailbox.unassign", "mailbox.delete-item", "mailbox.delete", "site.rm", "site.delete", "job.cancel", "user.remove", "key.delete", "key.recover", "key.purge",
     "vault.delete", "vault.recover", "vault.purge", "subscription.cancel",
 )  # fmt: skip
 """Rows that take something away from those before; in this order."""
@@ -79,7 +80,7 @@ class Both:
         return Client(self.transports[upn], tenant)
 
     def request(self, route: Route) -> Any:
-        if route.body is Body.BATCH:
+        if route.name == "mailbox.import":
             data = b"From: sam@fabrikam.example\r\nSubject: over the wire\r\n\r\n\x00\xff"
             return m.ImportBatch(upn=self.names["upn"], items=[m.ImportItem(position=1, ordinal=1, folder="In/box é", data=data)])
         special = SPECIAL.get(route.name, {})
@@ -128,6 +129,18 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mailbox.items": {"limit": 1},
     "mailbox.import-item": {"folder": "Große/Sachen & mehr?#", "ics": False, "malformed": "because of & = ?"},
     "mailbox.delete": {"upn": "bob@contoso.example"},
+    "site.create": {"url": "https://Contoso.example/sites/another", "kind": "team", "private": True},
+    "site.list": {"limit": 2, "geo": "EUR"},
+    "site.set": {"quota_bytes": 12_345_678_901, "shared": False},
+    "site.delete": {"site": "https://contoso.example/sites/leaving"},
+    "site.member.add": {"member": "carol@contoso.example"},
+    "site.ls": {"path": "Große & Kleine", "limit": 3},
+    "site.put": {"path": "über/50% & mehr?#=+.bin", "parents": True, "modified": "2026-03-01T12:00:00.5Z", "media_type": "text/plain; charset=utf-8"},
+    "site.put-batch": {"files": [{"path": "b/\u00e4 1.txt", "data": b"\x00\xff", "modified": "2026-03-01T12:00:00.5Z"}], "folders": ["leer"]},
+    "site.get": {"offset": 1, "length": 5, "version": 1},
+    "site.mkdir": {"path": "neu/er ordner", "parents": True},
+    "site.mv": {"path": "moving.txt", "to": "moved & done.txt", "replace": True},
+    "site.rm": {"path": "leaving", "recursive": True},
     "user.add": {"upn": "new@contoso.example", "roles": ["audit-reader", "user"]},
     "user.remove": {"upn": "leaving@contoso.example"},
     "audit.search": {"operations": ["MailItemsAccessed", "New-Mailbox"], "start": "2026-05-27T00:00:00Z", "users": ["admin@contoso.example"], "limit": 7},
@@ -143,6 +156,7 @@ NEVER_GRANTED = {
     "user.claim", "user.reissue-claim", "tenant.reissue-claim",  # in dev homes there is nothing to claim
     "sign-in-provider.set", "sign-in-provider.show", "sign-in-provider.remove",  # this installation names no issuers
     "alerts.test",  # nor any hook
+    "files.register", "files.roll", "files.recover", "files.revert", "files.health", "site.status",  # nor customer keys for files
 }  # fmt: skip
 """Rows that are compared by their refusals alone."""
 
@@ -185,7 +199,22 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     items = sorted(alice.items(), key=lambda item: item.size_bytes)
     backup = contoso.admin.call("key.backup", BY_NAME["key.backup"].request(vault="contosov1", name="root"))
     pem = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    site = "https://contoso.example/sites/plans"
+    for url in (site, "https://contoso.example/sites/leaving"):
+        contoso.admin.call("site.create", CreateSite(url=url, owner=alice.upn, private=True))
+    contoso.admin.call("site.member.add", SiteMember(site=site, member="bob@contoso.example"))
+    small = [BatchFile(path=path, data=path.encode()) for path in ("plan é.txt", "moving.txt", "leaving/it.txt", "Große & Kleine/x.txt")]
+    alice.owner.call("site.put-batch", UploadBatch(site=site, files=small))
+    listed = alice.owner.call("site.ls", ListFiles(site=site, path="plan é.txt"))
     names = {
+        "site": site,
+        "path": "plan é.txt",
+        "files": [listed[0].id],
+        "member": "bob@contoso.example",
+        "version": 1,
+        "primary": contoso.keys[0],
+        "secondary": contoso.keys[1],
+        "which": "primary",
         "upn": alice.upn,
         "item": items[-1].id,
         "policy": "Mail",

@@ -15,6 +15,7 @@ from keystead.adapters.sql import keystead_schema, vault_schema
 from keystead.api.call import Upload
 from keystead.api.routes import BY_NAME, ROUTES, Body, Route, Scope
 from keystead.api.types import mailboxes as m
+from keystead.api.types.sites import CreateSite, FileView, UploadFile
 from keystead.api.types.vault_clients import ClientCreate
 from keystead.core.access.principal import NOBODY, PROVIDER_ROLES, TENANT_ROLES, Principal, Role
 from keystead.core.access.roles import ALLOWED, ANYBODY, CONTENT
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 TENANT_ROUTES = [route for route in ROUTES if route.scope is Scope.TENANT]
 PROVIDER_ROUTES = [route for route in ROUTES if route.scope is Scope.PROVIDER]
-OPEN_TO_ALL_PEOPLE = {"tenant.show", "vault.list", "vault.show", "vault.deleted", "token.list"}
-"""What any person of a tenant may see of it: that it is there, which key vaults it has, and the person's own tokens."""
+OPEN_TO_ALL_PEOPLE = {"tenant.show", "vault.list", "vault.show", "vault.deleted", "token.list", "site.list"}
+"""What any person of a tenant may see of it: that it is there, which key vaults it has, the person's own tokens and sites."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Scene:
 
     def request(self, route: Route) -> Any:
         """A request that would be granted to the right person: every field that is named here, as the row's type wants it."""
-        if route.body is Body.BATCH:
+        if route.name == "mailbox.import":
             item = m.ImportItem(position=1, ordinal=1, folder="Inbox", data=b"Subject: smuggled\r\n\r\n")
             return m.ImportBatch(upn=self.names["upn"], items=[item])
         values = self.names | SPECIAL.get(route.name, {})
@@ -105,6 +106,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "key.create": {"name": "smuggled"},
     "key.import": {"name": "smuggled"},
     "key.restore": {"blob": "AAAA"},
+    "site.put-batch": {"files": [{"path": "smuggled.txt", "data": b"abc"}]},
+    "site.set": {"shared": True},
     "policy.create": {"name": "Smuggled"},
     "policy.validate": {"name": "Smuggled"},
     "policy.set": {"description": "changed"},
@@ -127,7 +130,20 @@ def scene(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[S
     with world.services.db.write() as tx:
         token = issue(world.services, tx, TokenKind.SIGN_IN, alice.upn, contoso.id)
     client = contoso.admin.call("vault.client.create", ClientCreate(name="backup-job"))
+    site = "https://contoso.example/sites/plans"
+    contoso.admin.call("site.create", CreateSite(url=site, owner=alice.upn, private=True))
+    put: FileView = alice.owner.call("site.put", UploadFile(site=site, path="plan.txt"), upload=Upload(3, io.BytesIO(b"abc").read))
     names = {
+        "site": site,
+        "url": "https://contoso.example/sites/smuggled",
+        "path": "plan.txt",
+        "to": "moved.txt",
+        "files": [put.id],
+        "member": "bob@contoso.example",
+        "version": 1,
+        "primary": contoso.keys[0],
+        "secondary": contoso.keys[1],
+        "which": "primary",
         "client": client.name,
         "secret": client.secret_id,
         "upn": alice.upn,
