@@ -71,6 +71,10 @@ class FilesWorld:
         self.admin.call("key.enable" if on else "key.disable", request)
         self.world.clock.advance(61_000)
 
+    def forbid(self, vault: str) -> None:
+        """Take the files application's rights in a vault away."""
+        self.admin.call("vault.access.revoke", v.AccessRevoke(vault=vault, principal="files"))
+
     # -- the policy of a geo
 
     def register(self, geo: str = "EUR", *, wait: bool = True, primary: str = "", secondary: str = "") -> t.FilesStatus:
