@@ -18,7 +18,7 @@ from keystead.core.formats.files import damaged, decode_name, name_context, name
 from keystead.core.formats.sealed_object import open_object, seal
 from keystead.core.ids import new_id
 from keystead.core.stores.files import Node, NodeKind, SiteTree
-from keystead.core.stores.paths import split_path
+from keystead.core.stores.paths import MAX_NAMES, split_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -65,13 +65,27 @@ class Trunk:
         )
         return Tree.decode(self._keys, data, object_name=self._site.id)
 
-    def check(self, node_id: str) -> None:
-        """Whether a node is what it was when it was stored last, and those beside it in its bucket too.
+    def check(self, *node_ids: str) -> None:
+        """Whether nodes and the folders they lie in are what they were when they were stored last, and those beside them in their buckets.
+
+        Without the folders, two of them could be exchanged with all that is in them.
 
         Raises:
             IntegrityFailure: `file_rolled_back`.
         """
-        self._bucket(place_of(node_id), node_id)
+        for node_id in node_ids:
+            self._check(node_id)
+
+    def _check(self, node_id: str) -> None:
+        above = node_id
+        for _name in range(MAX_NAMES + 1):
+            if above == self._site.id:
+                return
+            found = self._bucket(place_of(above), node_id).get(above)
+            if found is None:  # a row that claims another place than its id's: no bucket holds it
+                break
+            above = found.parent_id
+        raise rolled_back(self._site.id, node_id)
 
     def bucket_from(self, place: int) -> tuple[int, list[Node], IntegrityFailure | None]:
         """The bucket a place lies in, for who goes over all of a site: the place after it, its nodes, and what is wrong with them."""
@@ -274,6 +288,7 @@ class Walk:
 
     Attributes:
         made: folders that are to be inserted, in order.
+        passed: ids of what was found on the way, for the tree to check before anything is done there.
     """
 
     def __init__(self, services: Services, tx: Tx, opened: OpenSite) -> None:
@@ -283,6 +298,7 @@ class Walk:
         self._known: dict[tuple[str, str], Node | None] = {}
         self._new: set[str] = set()
         self.made: list[Node] = []
+        self.passed: set[str] = set()
 
     def child(self, parent: Node, name: str) -> Node | None:
         """What lies in a folder under a name."""
@@ -292,7 +308,10 @@ class Walk:
             self._known[key] = (
                 None if nothing else self._tx.files.child(self._opened.site.id, parent.id, self._opened.hashes(parent.id, name))
             )
-        return self._known[key]
+        found = self._known[key]
+        if found is not None and found.id not in self._new:
+            self.passed.add(found.id)
+        return found
 
     def find(self, names: Iterable[str]) -> Node | None:
         """The node of a path; None where there is none."""
@@ -326,8 +345,7 @@ class Walk:
     def add(self, node: Node, name: str) -> Node:
         """Note a node that is made in this transaction."""
         self._known[node.parent_id, unicodedata.normalize("NFC", name)] = node
-        if node.kind is NodeKind.FOLDER:
-            self._new.add(node.id)
+        self._new.add(node.id)
         return node
 
 

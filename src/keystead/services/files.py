@@ -428,9 +428,11 @@ def set_properties(services: Services, call: Call, opened: OpenSite, path: str, 
         node = Walk(services, tx, current).find(names)
         if node is None:
             raise not_found()
+        trunk = Trunk(tx, current)
+        trunk.check(node.id)
         if node.key_version != current.site.key_version:
             node = renamed(services, current, node, node.parent_id, open_name(current, node))
-            Trunk(tx, current).change(services, changed=[node])
+            trunk.change(services, changed=[node])
         sealed = seal_properties(services, current.site, current.keys, current.site.key_version, node.id, data)
         node = replace(node, properties=sealed, changed=node.changed + 1)
         tx.files.update_nodes([node])
@@ -609,6 +611,18 @@ def open_file(services: Services, call: Call, opened: OpenSite, node: Node, *, v
     """
     if node.kind is NodeKind.FOLDER:
         raise not_a_file(node)
+    return _opened_file(services, call, opened, lambda tx, current: tx.files.node(current.site.id, node.id), version)
+
+
+def open_path(services: Services, call: Call, opened: OpenSite, path: str, *, version: int | None = None) -> OpenFile:
+    """The same by its path, which is found and checked in one transaction. Raises: also as `find`."""
+    names = split_path(path)
+    return _opened_file(services, call, opened, lambda tx, current: Walk(services, tx, current).find(names), version)
+
+
+def _opened_file(
+    services: Services, call: Call, opened: OpenSite, find_node: Callable[[Tx, OpenSite], Node | None], version: int | None
+) -> OpenFile:
     current = opened
     for _attempt in range(ATTEMPTS):
         with services.db.read() as tx:
@@ -616,10 +630,10 @@ def open_file(services: Services, call: Call, opened: OpenSite, node: Node, *, v
             if site is None:
                 raise _site_gone(opened)
             if site.key_version == current.site.key_version:
-                fresh = tx.files.node(site.id, node.id)
-                if fresh is None:
+                node = find_node(tx, current)
+                if node is None:
                     raise not_found()
-                return _open_version(tx, current, fresh, version)
+                return _open_version(tx, current, node, version)
         current = reopened(services, call, current)
     raise _busy(opened)
 
@@ -730,6 +744,8 @@ def _place(one: SmallFile) -> tuple[str, int]:
 def _open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None, trunk: Trunk | None = None) -> OpenFile:
     """A version of a file that was just read, checked against the tree."""
     (trunk or Trunk(tx, opened)).check(node.id)
+    if node.kind is NodeKind.FOLDER:
+        raise not_a_file(node)
     wanted = node.version if number is None else number
     if not wanted:
         if number == 0 and node.version:
@@ -741,7 +757,10 @@ def _open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None, trun
         raise NotFound("version_not_found", f"the file {node.id} has no version {wanted}", "keystead site versions lists them")
     if row is None or (wanted == node.version and hashlib.sha256(row.manifest).digest() != node.manifest_digest):
         raise damaged(what)
-    return OpenFile(opened, node, wanted, row.key_version, open_manifest(opened, row))
+    manifest = open_manifest(opened, row)
+    if manifest.size != row.size or (wanted == node.version and manifest.size != node.size):
+        raise damaged(what)
+    return OpenFile(opened, node, wanted, row.key_version, manifest)
 
 
 def open_manifest(opened: OpenSite, row: FileVersion) -> Manifest:
@@ -973,7 +992,9 @@ class _Change:
             return
         tx, site = self._tx, self._site
         due = self._services.clock.now() + self._services.settings.object_grace
-        Trunk(tx, self._current).change(self._services, added=added, changed=self._changed, removed=removed)
+        trunk = Trunk(tx, self._current)
+        trunk.check(*self.walk.passed)  # or what is written could be led into another folder
+        trunk.change(self._services, added=added, changed=self._changed, removed=removed)
         if removed:
             self._stored -= tx.files.delete_nodes(site.id, removed, due=due)
         if added:

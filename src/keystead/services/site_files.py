@@ -82,8 +82,7 @@ def upload_batch(services: Services, call: Call, request: t.UploadBatch) -> Batc
 def download(services: Services, call: Call, request: t.DownloadFile) -> Content:
     """The bytes of a file, or some of them."""
     opened = open_site(services, call, request.site)
-    node = files.find(services, opened, request.path)
-    file = files.open_file(services, call, opened, node, version=request.version)
+    file = files.open_path(services, call, opened, request.path, version=request.version)
     chunks = files.contents(services, call, file, offset=request.offset, length=request.length)
     left = file.manifest.size - request.offset
     size = left if request.length is None else min(left, request.length)

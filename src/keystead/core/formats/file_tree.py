@@ -69,8 +69,14 @@ def leaf_of(node: Node) -> Leaf:
 
 
 def place_of(node_id: str) -> int:
-    """Where a node lies in the tree: the first 16 bits of its id. Ids of nodes are random from the first bit on (`ids.new_id`)."""
-    return int(node_id[:PLACE_DIGITS], 16)
+    """Where a node lies in the tree: the first 16 bits of its id, which is random from the first bit on (`ids.new_id`).
+
+    -1 for what is no id: no bucket holds that.
+    """
+    try:
+        return int(node_id[:PLACE_DIGITS], 16)
+    except ValueError:
+        return -1
 
 
 def bits_for(count: int) -> int:
