@@ -58,7 +58,7 @@ class Person:
     authorization: str = ""
     tls: ssl.SSLContext | None = None
 
-    def ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str) -> Answer:
+    def ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, /, **headers: str) -> Answer:
         """One request; underscores in the names of headers stand for hyphens."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.authorization:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from defusedxml.ElementTree import fromstring
+from wsgidav.xml_tools import string_to_xml
 
 from keystead.core.stores.files import CHUNK_BYTES
 from keystead.frontends.webdav.paths import encoded
@@ -33,7 +33,7 @@ def properties(answer: Answer) -> dict[str, Element]:
     """The properties that were found, of the first resource of a 207."""
     assert answer.status == 207, answer
     found: dict[str, Element] = {}
-    for part in fromstring(answer.body)[0].iter(f"{DAV}propstat"):
+    for part in string_to_xml(answer.body)[0].iter(f"{DAV}propstat"):
         if "200" in (part.findtext(f"{DAV}status") or ""):
             found |= {one.tag: one for one in part.iterfind(f"{DAV}prop/*")}
     return found
