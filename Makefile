@@ -5,9 +5,10 @@ PYTEST_ARGS ?=
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: ## The main job on real mail, in a home of its own: proves each step and ends with a table (DEMO_ARGS="--mail MBOX")
+demo: ## The main job on real mail, then on a real folder, each in a home of its own: proves each step and ends with a table (DEMO_ARGS="--mail MBOX", DEMO_FILES=FOLDER)
 	@scripts/setup run
 	@.venv/bin/keystead demo $(DEMO_ARGS)
+	@.venv/bin/keystead demo --home demo-files --files "$(or $(DEMO_FILES),$(wildcard .venv/lib/python*/site-packages/sqlalchemy))"
 
 test: ## All tests
 	@scripts/setup dev

@@ -114,6 +114,10 @@ class Demo:
         """Calls as the owner of a mailbox."""
         return self.home.client(self.home.as_person(upn))
 
+    def time_after(self, days: int) -> datetime:
+        """The dev clock's present time, some days later or earlier, and an hour on."""
+        return utc(self.home.services.clock.now() + days * DAY_MS + HOUR_MS)
+
     @contextmanager
     def step(self, name: str, shows: str) -> Iterator[Step]:
         """Time one step, and keep what it showed; a claim that does not hold ends the demo."""
@@ -136,7 +140,7 @@ class Demo:
                 self.say(f"    {one.detail}")
 
 
-def run(home: Path | None, mail: Path | None, json_output: bool, separate: bool = False) -> int:
+def run(home: Path | None, mail: Path | None, json_output: bool, separate: bool = False, files: Path | None = None) -> int:
     """Run the demo; 0 only when every claim held.
 
     Args:
@@ -144,6 +148,7 @@ def run(home: Path | None, mail: Path | None, json_output: bool, separate: bool 
         mail: an mbox, a Maildir or a folder of messages; without it the demo writes its own.
         json_output: print one JSON document at the end instead of text.
         separate: the customer's two vaults run in homes and processes of their own, under `vaults` in the demo's home.
+        files: a folder, for the demo of files. Without `mail` that is shown alone.
     """
     place = _fresh_folder(home or FOLDER)
     say: Callable[[str], None] = (lambda line: print(line, file=sys.stderr)) if json_output else print  # noqa: T201 - the demo talks
@@ -157,7 +162,7 @@ def run(home: Path | None, mail: Path | None, json_output: bool, separate: bool 
         demo = Demo(opened, say, separate=vaults)
         say(f"Keystead demo in {place} (probe interval {PROBE_MS // 1000} s here; 60 s by default)")
         try:
-            for part in _parts(mail, separate=separate):
+            for part in _parts(mail, files, separate=separate):
                 part(demo)
         except NotShownError as error:
             failed = str(error)
@@ -170,8 +175,17 @@ def run(home: Path | None, mail: Path | None, json_output: bool, separate: bool 
     return 1 if failed else 0
 
 
-def _parts(mail: Path | None, *, separate: bool) -> list[Callable[[Demo], None]]:
-    """The steps, in order. With vaults of their own, faults are real: their processes stop, or stand still."""
+def _parts(mail: Path | None, files: Path | None, *, separate: bool) -> list[Callable[[Demo], None]]:
+    """The steps, in order: of mail, of files where a folder is given, of both where mail is given as well."""
+    if files is None:
+        return _mail_parts(mail, separate=separate)
+    from keystead.cli.demo_files import parts  # it stands on this module
+
+    return [*(_mail_parts(mail, separate=False) if mail else ()), *parts(files, after_mail=mail is not None)]
+
+
+def _mail_parts(mail: Path | None, *, separate: bool) -> list[Callable[[Demo], None]]:
+    """The steps of mail. With vaults of their own, faults are real: their processes stop, or stand still."""
     faults = [_one_stopped, _answers_slowly, _both_stopped] if separate else [_cut_off]
     return [
         _set_up_separate if separate else _set_up,
@@ -252,11 +266,11 @@ def _policy(demo: Demo) -> None:
             demo.admin.call("policy.create", p.CreatePolicy(name="Mail-1", keys=[demo.keys[0], demo.keys[0]]))
         except ChecksFailed as refused:
             names = ", ".join(check.check for check in refused.failed)
-            _require("different-vaults" in names, f"the failed checks were {names}")
+            require("different-vaults" in names, f"the failed checks were {names}")
         else:
             raise NotShownError("a policy with two keys of one vault was made")
         made: p.PolicyView = demo.admin.call("policy.create", p.CreatePolicy(name="Mail-1", keys=demo.keys))
-        _require([copy.role for copy in made.keys] == ["primary", "secondary", "availability"], "the policy has not three copies")
+        require([copy.role for copy in made.keys] == ["primary", "secondary", "availability"], "the policy has not three copies")
         step.detail = f"refused: {names}; then made {made.name}, {made.id}"
 
 
@@ -282,7 +296,7 @@ def _import(demo: Demo, mail: Path | None) -> None:
             source = open_source(sources[upn])
             result = import_source(demo.admin, upn, source)
             again = import_source(demo.admin, upn, source)
-            _require(again.imported == 0 and again.already_present == result.imported, "importing again added something")
+            require(again.imported == 0 and again.already_present == result.imported, "importing again added something")
             demo.digests[upn] = Counter(_digest_of(one.read(0, one.length)) for one in source)
             imported, malformed, size = imported + result.imported, malformed + len(result.malformed), size + source.total_bytes
             if mail is not None:
@@ -302,7 +316,7 @@ def _assign(demo: Demo) -> None:
         asked: m.AssignmentView = demo.admin.call("mailbox.assign", m.AssignPolicy(policy="Mail-1", all=True))
         seen: list[float] = []
         view = demo.admin.wait(asked.job_id, lambda job: seen.append(job.progress_percent))
-        _require(view.state == "done", f"the job ended as {view.state}: {view.error}")
+        require(view.state == "done", f"the job ended as {view.state}: {view.error}")
         step.detail = f"{asked.mailboxes} mailboxes; progress " + " ".join(f"{one:.0f}%" for one in dict.fromkeys(seen))
 
 
@@ -313,12 +327,12 @@ def _prove(demo: Demo) -> None:
         policy: p.PolicyView = demo.admin.call("policy.show", p.NamePolicy(policy="Mail-1"))
         for upn in demo.owners:
             statistics: m.MailboxStatistics = demo.admin.call("mailbox.statistics", m.NameMailbox(upn=upn))
-            _require(
+            require(
                 statistics.is_encrypted and statistics.data_encryption_policy_id == policy.version_id,
                 f"{upn} is not encrypted under the policy",
             )
         read = _read_everything(demo)
-        files, size = _no_plaintext(demo)
+        files, size = no_plaintext(demo, demo.phrases)
         step.detail = f"{read} items equal; {len(demo.phrases)} texts looked for in {files} files, {size / 1e6:.0f} MB: none found"
 
 
@@ -329,11 +343,11 @@ def _roll(demo: Demo) -> None:
             demo.owner_of(vault).call("key.rotate", v.KeyNamed(vault=vault, name="root-1"))
         after: p.PolicyView = demo.admin.call("policy.refresh", p.NamePolicy(policy="Mail-1"))
         uris = [[copy.key_uri for copy in one.keys] for one in (before, after)]
-        _require(after.id == before.id and after.version_id != before.version_id, "the refresh made no new version")
-        _require(all(old != new for old, new in zip(uris[0][:2], uris[1][:2], strict=True)), "a copy still names the old key version")
-        _require(uris[0][2] == uris[1][2], "the availability key changed")
+        require(after.id == before.id and after.version_id != before.version_id, "the refresh made no new version")
+        require(all(old != new for old, new in zip(uris[0][:2], uris[1][:2], strict=True)), "a copy still names the old key version")
+        require(uris[0][2] == uris[1][2], "the availability key changed")
         statistics: m.MailboxStatistics = demo.admin.call("mailbox.statistics", m.NameMailbox(upn=demo.owners[0]))
-        _require(statistics.data_encryption_policy_id == after.version_id, "the mailbox does not report the new version")
+        require(statistics.data_encryption_policy_id == after.version_id, "the mailbox does not report the new version")
         step.detail = f"version {before.version} to {after.version}; {_read_everything(demo)} items equal"
 
 
@@ -345,7 +359,7 @@ def _one_key_away(demo: Demo) -> None:
         time.sleep(PROBE_MS / 1_000)
         read = _read_everything(demo)
         state = _health(demo)
-        _require(state == "degraded", f"health is {state}")
+        require(state == "degraded", f"health is {state}")
         step.detail = f"{read} items read; health: {state}"
 
 
@@ -359,11 +373,11 @@ def _both_away(demo: Demo) -> None:
         began = time.perf_counter()
         delay = _until_refused(demo, upn, item)
         limit = (PROBE_MS + CONFIRM_MS) / 1_000 + 5
-        _require(delay < limit, f"it took {delay:.1f} s")
+        require(delay < limit, f"it took {delay:.1f} s")
         code = _read_in_another_process(demo, upn, item)
-        _require(code == 3, f"another process was not refused but exited {code}")
+        require(code == 3, f"another process was not refused but exited {code}")
         hits: list[m.Hit] = demo.admin.call("mailbox.search", m.Search(text=demo.searched[:100], upn=upn, limit=5))
-        _require(bool(hits) and bool(_fallbacks(demo)), "the search did not run, or is not on the log")
+        require(bool(hits) and bool(_fallbacks(demo)), "the search did not run, or is not on the log")
         step.detail = (
             f"revocation delay {delay:.1f} s in this process (confirmation of the denial included); another process refused with exit 3; "
             f"health: {_health(demo)}; {time.perf_counter() - began:.1f} s in all"
@@ -380,7 +394,7 @@ def _give_back(demo: Demo) -> None:
                 apart.grant()
         read = _read_everything(demo)
         state = _health(demo)
-        _require(state == "healthy", f"health is {state}")
+        require(state == "healthy", f"health is {state}")
         step.detail = f"{read} items equal; health: {state}"
 
 
@@ -406,7 +420,7 @@ def _one_stopped(demo: Demo) -> None:
         time.sleep(PROBE_MS / 1_000)
         read = _read_everything(demo)
         state = _health(demo)
-        _require(state == "degraded", f"health is {state}")
+        require(state == "degraded", f"health is {state}")
         step.detail = f"{read} items read; health: {state} ({_outcomes(demo)})"
 
 
@@ -427,8 +441,8 @@ def _answers_slowly(demo: Demo) -> None:
         finally:
             waking.join()
         took = time.perf_counter() - began
-        _require(took >= SLOW_S, f"the read took {took:.1f} s, and did not ask the vault")
-        _require(len(_fallbacks(demo)) == before, "the availability key was used though the vault answered")
+        require(took >= SLOW_S, f"the read took {took:.1f} s, and did not ask the vault")
+        require(len(_fallbacks(demo)) == before, "the availability key was used though the vault answered")
         step.detail = f"a read took {took:.1f} s; health: {_health(demo)}"
 
 
@@ -441,13 +455,13 @@ def _both_stopped(demo: Demo) -> None:
         item = _first_item(demo, upn)
         demo.separate[1].process.stop()
         detail = _ride_out(demo, upn, item)
-        _require("connection-refused" in _outcomes(demo), f"the vaults said {_outcomes(demo)}")
+        require("connection-refused" in _outcomes(demo), f"the vaults said {_outcomes(demo)}")
         for one in demo.separate:
             one.process.begin()
         for one in demo.separate:
             one.ready = one.process.wait(one.name)
         state = _health(demo)
-        _require(state == "healthy", f"with both vaults back, health is {state}: {_outcomes(demo)}")
+        require(state == "healthy", f"with both vaults back, health is {state}: {_outcomes(demo)}")
         step.detail = f"{detail}; started again: {state}"
 
 
@@ -459,16 +473,16 @@ def _lose(demo: Demo) -> None:
         upn = demo.owners[0]
         for vault in VAULTS:
             demo.owner_of(vault).call("key.delete", v.KeyNamed(vault=vault, name="root-1"))
-        _advance(demo, 91 * DAY_MS)
+        advance(demo, 91 * DAY_MS)
         item = _row_of_first_item(demo, upn)
-        _require(_refused(demo, upn, item), "a user could read though both keys are gone")
+        require(_refused(demo, upn, item), "a user could read though both keys are gone")
         fresh = [_make_key(demo, vault, "root-2") for vault in VAULTS]
         demo.admin.call("policy.create", p.CreatePolicy(name="Mail-2", keys=fresh))
         asked: m.AssignmentView = demo.admin.call("mailbox.assign", m.AssignPolicy(policy="Mail-2", all=True))
         view = demo.admin.wait(asked.job_id)
-        _require(view.state == "done", f"the recovery ended as {view.state}: {view.error}")
+        require(view.state == "done", f"the recovery ended as {view.state}: {view.error}")
         statistics: m.MailboxStatistics = demo.admin.call("mailbox.statistics", m.NameMailbox(upn=upn))
-        _require(statistics.is_encrypted and statistics.policy_name == "Mail-2", "the mailbox is not under the new policy")
+        require(statistics.is_encrypted and statistics.policy_name == "Mail-2", "the mailbox is not under the new policy")
         step.detail = f"{asked.mailboxes} mailboxes recovered; {_read_everything(demo)} items equal"
 
 
@@ -479,11 +493,11 @@ def _back(demo: Demo) -> None:
         for upn in demo.owners:
             asked: m.AssignmentView = demo.admin.call("mailbox.unassign", m.UnassignPolicy(upn=upn))
             view = demo.admin.wait(asked.job_id)
-            _require(view.state == "done", f"it ended as {view.state}: {view.error}")
+            require(view.state == "done", f"it ended as {view.state}: {view.error}")
         statistics: m.MailboxStatistics = demo.admin.call("mailbox.statistics", m.NameMailbox(upn=demo.owners[0]))
-        _require(statistics.data_encryption_policy_id is None and not statistics.is_encrypted, "the mailbox still reports a policy")
+        require(statistics.data_encryption_policy_id is None and not statistics.is_encrypted, "the mailbox still reports a policy")
         read = _read_everything(demo)
-        files, _size = _no_plaintext(demo)
+        files, _size = no_plaintext(demo, demo.phrases)
         step.detail = f"{read} items equal; no content findable in {files} files"
 
 
@@ -491,8 +505,7 @@ def _log(demo: Demo) -> None:
     with demo.step("the log", "every act and every refusal above is on the tenant's audit log") as step:
         records: list[w.AuditRecordView] = []
         for back in (0, 90):
-            end = _datetime_after(demo, -back)
-            start = _datetime_after(demo, -back - 90)
+            end, start = demo.time_after(-back), demo.time_after(-back - 90)
             records += demo.admin.call("audit.search", w.SearchAudit(start=start, end=end, limit=5000))
         counts = Counter(one.operation for one in records)
         wanted = {
@@ -503,21 +516,17 @@ def _log(demo: Demo) -> None:
             "New-MailboxImportRequest",
             FALLBACK,
         }
-        _require(wanted <= set(counts), f"missing on the log: {', '.join(sorted(wanted - set(counts)))}")
+        require(wanted <= set(counts), f"missing on the log: {', '.join(sorted(wanted - set(counts)))}")
         refusals = sum(one.result_status == "Failed" for one in records)
-        _require(refusals > 0, "no refusal is on the log")
+        require(refusals > 0, "no refusal is on the log")
         step.detail = f"{len(records)} records, {refusals} of them refusals; {counts[FALLBACK]} uses of the availability key"
 
 
 # -- helpers --------------------------------------------------------------------------------------------------------------------------
 
 
-def _datetime_after(demo: Demo, days: int) -> datetime:
-    """The dev clock's present time, some days later or earlier, and an hour on."""
-    return utc(demo.home.services.clock.now() + days * DAY_MS + HOUR_MS)
-
-
-def _require(held: bool, otherwise: str) -> None:
+def require(held: bool, otherwise: str) -> None:
+    """End the demo where something did not hold."""
     if not held:
         raise NotShownError(otherwise)
 
@@ -543,13 +552,13 @@ def _revoke(demo: Demo, vaults: Sequence[str]) -> None:
 def _ride_out(demo: Demo, upn: str, item: str) -> str:
     """With both vaults out of reach: what the cached key and, after its time, the availability key do."""
     before = len(_fallbacks(demo))
-    _advance(demo, PROBE_MS + 1)
+    advance(demo, PROBE_MS + 1)
     _read(demo, upn, item)
-    _require(len(_fallbacks(demo)) == before, "the availability key was used while the cached key could serve")
-    _advance(demo, 5 * HOUR_MS)
+    require(len(_fallbacks(demo)) == before, "the availability key was used while the cached key could serve")
+    advance(demo, 5 * HOUR_MS)
     _read(demo, upn, item)
     records = _fallbacks(demo)
-    _require(len(records) > before, "the use of the availability key is not on the log")
+    require(len(records) > before, "the use of the availability key is not on the log")
     names = ", ".join(parameter.name for parameter in records[0].parameters)
     return f"record type {records[0].record_type} with {names}; health: {_health(demo)}"
 
@@ -565,7 +574,8 @@ def _health(demo: Demo) -> str:
     return found.state
 
 
-def _advance(demo: Demo, milliseconds: int) -> None:
+def advance(demo: Demo, milliseconds: int) -> None:
+    """Move the clock of the home, and of vaults with homes of their own."""
     demo.operator.call("dev.clock.advance", w.AdvanceClock(milliseconds=milliseconds))
     for one in demo.separate:
         one.advance(milliseconds)
@@ -606,7 +616,7 @@ def _read_everything(demo: Demo) -> int:
     count = 0
     for upn in demo.owners:
         found = Counter(_digest_of(_read(demo, upn, item.id)) for item in _items(demo, upn))
-        _require(found == demo.digests[upn], f"the items of {upn} are not what was imported")
+        require(found == demo.digests[upn], f"the items of {upn} are not what was imported")
         count += found.total()
     return count
 
@@ -634,10 +644,10 @@ def _read_in_another_process(demo: Demo, upn: str, item: str) -> int:
     return subprocess.run(command, capture_output=True, check=False).returncode  # noqa: S603 - our own program
 
 
-def _no_plaintext(demo: Demo) -> tuple[int, int]:
+def no_plaintext(demo: Demo, phrases: list[bytes]) -> tuple[int, int]:
     """Look for every phrase in every file of the home; how many files, and bytes, were looked at."""
-    found = look_for(demo.home.path, demo.phrases)
-    _require(not found.hits, f"found in {found.hits[0][0]}: {found.hits[0][1]!r}" if found.hits else "")
+    found = look_for(demo.home.path, phrases)
+    require(not found.hits, f"found in {found.hits[0][0]}: {found.hits[0][1]!r}" if found.hits else "")
     return found.files, found.size
 
 
@@ -654,7 +664,7 @@ def _phrases_of(demo: Demo, upn: str) -> list[bytes]:
             phrases[longest] = None
         if len(phrases) >= SAMPLE:
             break
-    _require(bool(phrases), "the mail holds no text to look for")
+    require(bool(phrases), "the mail holds no text to look for")
     return list(phrases)
 
 
