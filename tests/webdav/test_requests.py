@@ -125,6 +125,15 @@ def test_what_is_not_there(alex: Person) -> None:
     assert alex.ask("MKCOL", f"{ROOT}/no-folder/folder").status == 409
 
 
+def test_a_file_keeps_the_time_its_client_says(alex: Person) -> None:
+    answer = alex.put(f"{ROOT}/old", b"1", X_OC_Mtime="1000000000")
+    assert (answer.status, answer.headers["X-OC-Mtime"]) == (201, "accepted")
+    assert alex.get(f"{ROOT}/old").headers["Last-Modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+    for stated in ("yesterday", "-1", "9" * 12, ""):
+        assert alex.put(f"{ROOT}/old", b"2", X_OC_Mtime=stated).status == 400
+    assert alex.get(f"{ROOT}/old").body == b"1"
+
+
 # -- conditions -----------------------------------------------------------------------------------------------------------------------
 
 

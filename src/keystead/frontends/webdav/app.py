@@ -31,7 +31,7 @@ from keystead.frontends.webdav.credentials import Shown, read_credentials, signe
 from keystead.frontends.webdav.errors import Answered, headers, page, phrase, status, unexpected
 from keystead.frontends.webdav.locks import LockStorage
 from keystead.frontends.webdav.paths import Target, read_target
-from keystead.frontends.webdav.provider import CREATED, SitesProvider
+from keystead.frontends.webdav.provider import CREATED, MTIME, SitesProvider
 from keystead.frontends.webdav.visit import CHANGING, READING, VISIT, Visit, present
 
 if TYPE_CHECKING:
@@ -306,6 +306,8 @@ class _Exchange:
         number = int(line[:3])
         if number == 204 and self.environ.get(CREATED):
             number = 201
+        if self.method == "PUT" and MTIME in self.environ:
+            given = [*given, ("X-OC-Mtime", "accepted")]
         if self.method in ("GET", "HEAD"):
             if number in (200, 206):
                 given = [*given, *CONTENT_HEADERS]

@@ -557,6 +557,7 @@ class _Writing:
             size=_stated(environ),
             if_version=self._expected(environ),
             media_type=self._media_type,
+            modified=_stated_time(environ),
         )
         file.visit.changed()
         file.node, file.new = entry.node, False
@@ -589,6 +590,8 @@ class _Writing:
         require_unlocked(file.visit, file.opened, file.get_ref_url(), tokens, below=False)
 
 
+MTIME = "HTTP_X_OC_MTIME"
+_MTIME_DIGITS = 11
 CREATED = "keystead.created"
 """Set where a copy or a move came to a place where nothing was: the library answers 204 for both."""
 
@@ -602,6 +605,20 @@ def _stated(environ: Environ) -> int | None:
     """How long the body is said to be: by its length, or, in chunks, by what macOS says of it."""
     stated = environ.get("CONTENT_LENGTH") or environ.get("HTTP_X_EXPECTED_ENTITY_LENGTH", "")
     return int(stated) if stated.isascii() and stated.isdecimal() else None
+
+
+def _stated_time(environ: Environ) -> int | None:
+    """The file's time as the client says it, in milliseconds: a header that OwnCloud began with, and sync programs send.
+
+    Raises:
+        InvalidRequest: `header_invalid`: no number of seconds.
+    """
+    stated: str | None = environ.get(MTIME)
+    if stated is None:
+        return None
+    if not (stated.isascii() and stated.isdecimal() and len(stated) <= _MTIME_DIGITS):
+        raise InvalidRequest("header_invalid", "X-OC-Mtime is no time", "give whole seconds since 1970")
+    return int(stated) * SECOND
 
 
 def _cut_off() -> InvalidRequest:
