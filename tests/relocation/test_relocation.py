@@ -7,8 +7,10 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from keystead.adapters.archives import frames
 from keystead.adapters.archives.folder import Archive
 from keystead.adapters.objects.folder import FolderObjects
 from keystead.api.types import mailboxes as m
@@ -16,14 +18,16 @@ from keystead.api.types import policies as p
 from keystead.api.types import watching as w
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound, PreconditionFailed, Unavailable
 from keystead.relocation import export_home, import_home
+from keystead.services.verification import verify
 from keystead.wiring import create_home, open_home
-from support.installed import ADMIN, ALEX, OPERATOR, fill, read_all, write_member
+from support.installed import ADMIN, ALEX, OPERATOR, fill, read_all, read_files, write_member
 from support.postgres import cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from keystead.adapters.archives.folder import Manifest
     from support.installed import Source
 
 SECRETS = ("keystore.master", "vault.seal")
@@ -50,11 +54,15 @@ def _empty_home(path: Path, source: Path) -> Path:
     return path
 
 
-def _checked(path: Path, items: dict[str, bytes]) -> None:
+def _checked(path: Path, source: Source) -> None:
     """It reads, takes in, and counts on where the other stopped."""
     home = open_home(path, {})
     try:
-        assert read_all(home) == items
+        assert read_all(home) == source.items
+        assert read_files(home) == source.files
+        found = verify(home.services)
+        assert (found.problems, found.unopened) == ([], [])
+        assert (found.items, found.file_versions) == (len(source.items), len(source.files))
         admin = home.client(home.as_person(ADMIN))
         before = admin.call("audit.search", w.SearchAudit(limit=5000))
         admin.call("mailbox.create", m.CreateMailbox(upn="kim@contoso.example"))
@@ -71,13 +79,14 @@ def test_a_home_moves_into_a_fleet_and_back(source: Source, tmp_path: Path) -> N
     member = _member(tmp_path / "member", source.path)
     moved = import_home(member, tmp_path / "out", {})
     assert (moved.rows, moved.objects, moved.bytes) == (out.rows, out.objects, out.bytes)
-    _checked(member, source.items)
+    _checked(member, source)
 
     export_home(member, tmp_path / "back", {})
     home = _empty_home(tmp_path / "home", source.path)
     import_home(home, tmp_path / "back", {})
     opened = open_home(home, {})
     assert read_all(opened) == source.items
+    assert read_files(opened) == source.files
     upns = [one.upn for one in opened.client(opened.as_person(ADMIN)).call("mailbox.list", m.ListMailboxes())]
     assert upns == [ALEX, "kim@contoso.example"]
     opened.close()
@@ -96,6 +105,30 @@ def test_the_same_rows_make_the_same_bytes_in_both_kinds_of_database(source: Sou
     first, second = Archive(tmp_path / "first").manifest(), Archive(tmp_path / "second").manifest()
     assert first.families == second.families
     assert (first.objects, first.seals) == (second.objects, second.seals)
+
+
+def test_frames_are_cut_by_size_the_same_way_in_both_kinds_of_database(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows may be as large as the manifest of a very large file: a frame holds as many as fit, and one at least."""
+    export_home(source.path, tmp_path / "whole", {})
+    monkeypatch.setattr(frames, "FRAME_BYTES", 2_000)
+    export_home(source.path, tmp_path / "first", {})
+    whole, first = Archive(tmp_path / "whole").manifest(), Archive(tmp_path / "first").manifest()
+    tables = {table.name: table for table in first.families["keystead"].tables}
+    assert [(table.name, table.rows) for table in whole.families["keystead"].tables] == [(name, one.rows) for name, one in tables.items()]
+    assert len(tables["items"].frames) > 1
+    for file in (tmp_path / "first" / "frames" / "keystead" / "items").iterdir():
+        assert file.stat().st_size <= 2_003 or len(msgspec.msgpack.decode(file.read_bytes())) == 1
+    member = _member(tmp_path / "member", source.path)
+    import_home(member, tmp_path / "first", {})
+    _checked_alike(member, tmp_path, first)
+    _checked(member, source)
+
+
+def _checked_alike(member: Path, folder: Path, first: Manifest) -> None:
+    export_home(member, folder / "second", {})
+    assert Archive(folder / "second").manifest().families == first.families
 
 
 class Stopped(BaseException):
@@ -122,7 +155,7 @@ def test_stopped_among_the_objects_it_goes_on(source: Source, tmp_path: Path, nu
         import_home(target, tmp_path / "out", {}, _stops_at(number))
     assert not (target / "home.json").exists(), "a half imported home is no home"
     assert import_home(target, tmp_path / "out", {}).already_there == number
-    _checked(target, source.items)
+    _checked(target, source)
 
 
 def test_an_import_that_was_done_is_compared_when_it_is_run_again(source: Source, tmp_path: Path) -> None:

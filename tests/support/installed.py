@@ -1,14 +1,21 @@
-"""An installation with mail under a customer's keys, made and read by way of wiring, in this process: for tests of whole installations."""
+"""An installation with mail under a customer's keys and a site of files, made and read by way of wiring, in this process.
+
+For tests of whole installations.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING
 
+from keystead.api.call import Upload
 from keystead.api.types import mailboxes as m
 from keystead.api.types import policies as p
+from keystead.api.types import sites as s
 from keystead.api.types import tenants as t
 from keystead.api.types import vaults as v
+from keystead.core.stores.files import CHUNK_BYTES
 from keystead.wiring import open_home
 
 if TYPE_CHECKING:
@@ -23,12 +30,17 @@ MESSAGES = [b"From: sam@fabrikam.example\r\nSubject: number %d\r\n\r\nbody %d\r\
 LARGE = b"From: sam@fabrikam.example\r\nSubject: large\r\n\r\n" + b"0123456789abcdef" * 56_000
 
 
+SITE = "https://contoso.example/sites/plans"
+FILES = {"plan": b"the second plan", "notes/today": b"today", "empty": b"", "large": bytes(range(251)) * (CHUNK_BYTES // 250)}
+
+
 @dataclass
 class Source:
-    """An installation, and what is in it by the id of each item."""
+    """An installation, and what is in it: items by id, and versions of files by path and number."""
 
     path: Path
     items: dict[str, bytes]
+    files: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
 
 def write_member(path: Path, databases: Databases, more: str = "") -> None:
@@ -51,7 +63,7 @@ url = "{databases.vault_url}"
 
 
 def fill(path: Path) -> Source:
-    """A tenant with two vaults, a policy, and one mailbox of small items and a larger one, moved under the policy."""
+    """A tenant with two vaults, a policy, one mailbox of small items and a larger one, moved under the policy, and a site."""
     home = open_home(path, {})
     operator = home.client(home.as_operator(), "contoso.example")
     operator.call("tenant.create", t.CreateTenant(name="contoso", domain="contoso.example", geo=["EUR"]))
@@ -71,8 +83,13 @@ def fill(path: Path) -> Source:
     admin.wait(admin.call("mailbox.assign", m.AssignPolicy(policy="Mail", upns=[ALEX])).job_id)
     items = read_all(home)
     assert len(items) == len(batch)
+    admin.call("site.create", s.CreateSite(url=SITE))
+    for name, data in (("plan", b"the first plan"), *FILES.items()):
+        admin.call("site.put", s.UploadFile(site=SITE, path=name, parents=True), upload=Upload(len(data), BytesIO(data).read))
+    files = read_files(home)
+    assert len(files) == len(FILES) + 1
     home.close()
-    return Source(path, items)
+    return Source(path, items, files)
 
 
 def add_policy(home: Home, name: str) -> p.PolicyView:
@@ -84,6 +101,17 @@ def add_policy(home: Home, name: str) -> p.PolicyView:
     ]
     made: p.PolicyView = admin.call("policy.create", p.CreatePolicy(name=name, workload="mail", keys=keys))
     return made
+
+
+def read_files(home: Home) -> dict[tuple[str, int], bytes]:
+    """Every version of every file of the site, as a member reads it."""
+    alex = home.client(home.as_person(ALEX))
+    found = {}
+    for name in FILES:
+        for version in alex.call("site.versions", s.NameFile(site=SITE, path=name)):
+            content = alex.call("site.get", s.DownloadFile(site=SITE, path=name, version=version.number))
+            found[name, version.number] = b"".join(map(bytes, content.chunks))
+    return found
 
 
 def read_all(home: Home) -> dict[str, bytes]:

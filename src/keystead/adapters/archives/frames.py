@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Integer, func, insert, select, text
+from sqlalchemy import Integer, LargeBinary, func, insert, select, text
 from sqlalchemy.exc import OperationalError, StatementError
 
 from keystead.adapters.sql import keys_schema, keystead_schema, vault_schema
@@ -14,11 +15,15 @@ from keystead.adapters.sql.engine import is_server
 from keystead.core.errors import IntegrityFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, MetaData, Table
 
 ROWS_PER_FRAME = 5_000
+FRAME_BYTES = 16 * 1024 * 1024
+"""Of the rows in one frame; a single row may be larger, as the manifest of a very large file is."""
+FETCHED, LARGE_FETCHED = 1_000, 32
+"""Rows that are fetched at a time: of tables that may hold large values, few."""
 FAMILIES: Mapping[str, MetaData] = {
     "keystead": keystead_schema.METADATA,
     "vault": vault_schema.METADATA,
@@ -39,10 +44,28 @@ def columns_of(table: Table) -> list[str]:
 
 def frames_of(connection: Connection, table: Table, rows_per_frame: int = ROWS_PER_FRAME) -> Iterator[tuple[int, bytes]]:
     """The frames of a table: number of rows and bytes of each. Memory holds one frame."""
+    large = any(isinstance(column.type, LargeBinary) and column.type.length is None for column in table.c)
     statement = select(*table.c).order_by(*table.primary_key.columns)
-    result = connection.execution_options(stream_results=True, yield_per=rows_per_frame).execute(statement)
-    for rows in result.partitions(rows_per_frame):
-        yield len(rows), msgspec.msgpack.encode([tuple(row) for row in rows])
+    result = connection.execution_options(stream_results=True, yield_per=LARGE_FETCHED if large else FETCHED).execute(statement)
+    encoder = msgspec.msgpack.Encoder()
+    rows: list[bytes] = []
+    size = 0
+    for row in result:
+        encoded = encoder.encode(tuple(row))
+        if rows and (len(rows) == rows_per_frame or size + len(encoded) > FRAME_BYTES):
+            yield len(rows), _array(rows)
+            rows, size = [], 0
+        rows.append(encoded)
+        size += len(encoded)
+    if rows:
+        yield len(rows), _array(rows)
+
+
+def _array(encoded: Sequence[bytes]) -> bytes:
+    """A MessagePack array of things that are encoded, in the shortest form, as the encoder itself would write it."""
+    count = len(encoded)
+    header = bytes([0x90 | count]) if count < 16 else struct.pack(">BH", 0xDC, count) if count < 65_536 else struct.pack(">BI", 0xDD, count)
+    return b"".join((header, *encoded))
 
 
 def insert_frame(connection: Connection, table: Table, frame: bytes) -> int:
