@@ -240,6 +240,7 @@ def put(
     """
     target = _Target(names_of(path), if_version, replace, parents, new_id(services.random))
     _check_media_type(media_type)
+    opened = _fresh(services, call, opened)
     with services.db.read() as tx:
         present = _allowed(services, tx, opened, target, size)
         base = _base(services, tx, opened, present)
@@ -301,6 +302,7 @@ def write(
         PreconditionFailed: `file_changed`: another version came while this one was written, or before.
     """
     target = _Target(names_of(path), if_version, node_id=new_id(services.random))
+    opened = _fresh(services, call, opened)
     with services.db.read() as tx:
         present = _allowed(services, tx, opened, target, None)
         if present is None:
@@ -349,6 +351,7 @@ def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[N
     """
     targets = _batch_targets(services, files)
     wanted = [split_path(folder) for folder in folders]
+    opened = _fresh(services, call, opened)
     same = _unchanged(services, opened, targets, files)
     with ChunkWriter(services, opened) as writer:
         drafts: list[_Draft | None] = []
@@ -551,6 +554,7 @@ def restore_version(services: Services, call: Call, opened: OpenSite, path: str,
         NotFound: `file_not_found`, `version_not_found`.
     """
     names = names_of(path)
+    opened = _fresh(services, call, opened)
     with services.db.read() as tx:
         node = Walk(services, tx, opened).find(names)
         if node is None:
@@ -723,16 +727,17 @@ def _small(services: Services, call: Call, one: SmallFile, box: memoryview, star
 
 
 def _side_by_side(found: Sequence[SmallFile]) -> Iterator[list[SmallFile]]:
+    """Groups of files whose chunks lie one behind the other in one object, each group at most as large as a chunk."""
     group: list[SmallFile] = []
-    size = 0
+    ref, end, size = "", -1, 0
     for one in found:
-        before, chunk = group[-1].chunk if group else None, one.chunk
-        follows = before is not None and chunk is not None and before.object_ref == chunk.object_ref
-        if group and not (follows and chunk.offset == before.offset + before.length and size + chunk.length <= CHUNK_BYTES):
+        chunk = one.chunk
+        if group and (chunk is None or (chunk.object_ref, chunk.offset) != (ref, end) or size + chunk.length > CHUNK_BYTES):
             yield group
             group, size = [], 0
         group.append(one)
-        size += chunk.length if chunk is not None else 0
+        if chunk is not None:
+            ref, end, size = chunk.object_ref, chunk.offset + chunk.length, size + chunk.length
     if group:
         yield group
 
@@ -894,6 +899,15 @@ def _committed(services: Services, call: Call, opened: OpenSite, act: Callable[[
             writer.keep()
         return done
     raise _busy(opened)
+
+
+def _fresh(services: Services, call: Call, opened: OpenSite) -> OpenSite:
+    """The site with the newest version of its key: content that is sealed under one that is about to go could not be committed."""
+    with services.db.read() as tx:
+        site = tx.sites.find(opened.site.tenant_id, opened.site.id)
+    if site is None:
+        raise _site_gone(opened)
+    return replace(opened, site=site) if site.key_version == opened.site.key_version else reopened(services, call, opened)
 
 
 def _still(tx: Tx, current: OpenSite) -> Site:
