@@ -84,7 +84,7 @@ ABOUT: Mapping[AlertKind, About] = {
     AlertKind.KEY_DEGRADED: About(
         Severity.WARNING,
         "one of the two customer keys of a policy does not answer; the other one carries on alone",
-        "keystead policy health POLICY, or keystead files health --geo GEO, names the key; the customer mends access, key or vault",
+        "keystead files health --geo GEO, or of mail keystead policy health POLICY, names the key; the customer mends access, key or vault",
     ),
     AlertKind.KEY_DENIED: About(
         Severity.CRITICAL,
@@ -94,12 +94,12 @@ ABOUT: Mapping[AlertKind, About] = {
     AlertKind.KEY_UNREACHABLE: About(
         Severity.CRITICAL,
         "no customer key of a policy opens, and at least one vault cannot be reached; cached keys ride it out for a while",
-        "keystead policy health POLICY, or keystead files health --geo GEO, tells which; mend the vault or the way to it",
+        "keystead files health --geo GEO, or of mail keystead policy health POLICY, tells which; mend the vault or the way to it",
     ),
     AlertKind.KEY_INTEGRITY: About(
         Severity.CRITICAL,
         "what a vault answers or the database holds for a policy's key is not what was written",
-        "keystead policy health POLICY, or keystead files health --geo GEO, tells which; then keystead policy refresh POLICY, or restore the policy's rows from a backup",
+        "keystead files health --geo GEO, or of mail keystead policy health POLICY, tells which; then keystead policy refresh POLICY, or restore the policy's rows from a backup",
     ),
     AlertKind.CACHE_NEAR_EXPIRY: About(
         Severity.CRITICAL,
