@@ -1,4 +1,4 @@
-"""Makes docs/images/scale-*.svg and the tables of docs/scale.md from what the benchmarks `scale` and `tenant` printed.
+"""Makes docs/images/scale-*.svg and the tables of docs/scale.md from what the benchmarks `scale`, `roll_sites` and `tenant` printed.
 
 usage: python -m benchmarks.charts FOLDER_OF_JSON
 
@@ -15,8 +15,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from benchmarks import roll_sites, scale
 from benchmarks.report import machine, table
-from benchmarks.scale import CURVES
 from benchmarks.timing import ROOT, shown
 
 PAGE = ROOT / "docs" / "scale.md"
@@ -38,7 +38,7 @@ class Chart:
     across: str
     up: str
     curves: dict[str, str]
-    """Name of a curve of `benchmarks.scale`, and what it is called in the legend."""
+    """Name of a curve of its benchmark, and what it is called in the legend."""
 
 
 CHARTS = (
@@ -77,17 +77,28 @@ CHARTS = (
         {"serve-start": "keystead serve"},
     ),
 )
+ROLL_CHARTS = (
+    Chart(
+        "roll", "A roll of a geo: every site's keys under a fresh TIK", "sites", "seconds", {where: where for where in roll_sites.SECONDS}
+    ),
+)
+DRAWN: dict[str, tuple[dict[str, str], tuple[Chart, ...]]] = {
+    "scale": ({curve.name: curve.what for curve in scale.CURVES}, CHARTS),
+    "roll_sites": ({where: roll_sites.what(where) for where in roll_sites.SECONDS}, ROLL_CHARTS),
+    "tenant": ({}, ()),
+}
+"""Benchmark: what its curves are called in the report, and its charts."""
 
 
-def points_of(figures: list[dict[str, Any]]) -> dict[str, Points]:
+def points_of(figures: list[dict[str, Any]], curves: dict[str, str]) -> dict[str, Points]:
     """The medians of each curve, by size."""
     found: dict[str, Points] = {}
-    for curve in CURVES:
+    for name, title in curves.items():
         for figure in figures:
             what, _, largest = figure["what"].rpartition(": ")
-            if what == curve.what:
+            if what == title:
                 sizes = [(_number(other["name"]), other["median"]) for other in figure["beside"]]
-                found[curve.name] = [*sizes, (_number(largest), figure["value"]["median"])]
+                found[name] = [*sizes, (_number(largest), figure["value"]["median"])]
     return found
 
 
@@ -198,7 +209,7 @@ def with_table(page: str, name: str, figures: list[dict[str, Any]]) -> str:
 
 def main(folder: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name in ("scale", "tenant"):
+    for name, (curves, charts) in DRAWN.items():
         file = folder / f"{name}.json"
         if not file.exists():
             continue
@@ -206,10 +217,9 @@ def main(folder: Path) -> None:
         if result["quick"]:
             continue
         page = with_table(page, name, result["figures"])
-        if name == "scale":
-            points = points_of(result["figures"])
-            for chart in CHARTS:
-                (IMAGES / f"scale-{chart.name}.svg").write_text(svg(chart, points), encoding="utf-8")
+        points = points_of(result["figures"], curves)
+        for chart in charts:
+            (IMAGES / f"scale-{chart.name}.svg").write_text(svg(chart, points), encoding="utf-8")
         print(f"{PAGE.name}: {name}")
     PAGE.write_text(page, encoding="utf-8")
 

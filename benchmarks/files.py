@@ -118,8 +118,8 @@ def _trees(place: Path, tree: Path, files: int, total: int, plan: Plan) -> list[
 
     for number in range(plan.runs):
         settled(place)
-        done = _child(place, "put-tree", str(tree), f"tree-{number}")
-        back = _child(place, "get-tree", f"tree-{number}", str(_fresh(place / "back")))
+        done = _child(place, "put-tree", str(tree), str(number))
+        back = _child(place, "get-tree", str(number), str(_fresh(place / "back")))
         _require_same(tree, place / "back")
         note("keystead", done["seconds"], back["seconds"])
         if not Gocryptfs.missing():
@@ -181,12 +181,14 @@ def _run(path: Path, act: str, arguments: list[str]) -> dict[str, float]:
             taken = seconds(lambda: _put(client, Path(arguments[0]), arguments[1]))
         elif act == "get":
             taken = _get(client, arguments[0], Path(arguments[1]))
-        elif act == "put-tree":
-            taken = seconds(lambda: put_tree(client, homes.SITE, Path(arguments[0]), arguments[1]))
+        elif act == "put-tree":  # into a fresh site, as the others' folders are fresh
+            site = f"{homes.SITE}-{arguments[1]}"
+            homes.admin(home).call("site.create", s.CreateSite(url=site, geo=homes.GEO, owner=homes.SITE_OWNER))
+            taken = seconds(lambda: put_tree(client, site, Path(arguments[0]), "tree"))
         elif act == "get-tree":
-            target = Path(arguments[1])
+            site, target = f"{homes.SITE}-{arguments[0]}", Path(arguments[1])
             settled(target.parent)
-            taken = seconds(lambda: get_tree(client, homes.SITE, arguments[0], target)) + seconds(lambda: settled(target))
+            taken = seconds(lambda: get_tree(client, site, "tree", target)) + seconds(lambda: settled(target))
         else:
             return _huge(client, int(arguments[0]))
     return {"seconds": taken}

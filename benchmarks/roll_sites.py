@@ -81,6 +81,11 @@ def _wrapped(parent: Aes, tenant: str, site: str, policy: str) -> tuple[str, byt
     return site_key_name(site, 1), blob
 
 
+def what(where: str) -> str:
+    """What the report calls the rolls on a database."""
+    return f"roll of one key of a geo, {where}"
+
+
 def _curve(where: str, home: Home, sizes: tuple[int, ...], plan: Plan) -> Figure:
     """One geo that grows; at each size it is rolled to a new version of its primary key."""
     taken: dict[int, list[float]] = {}
@@ -91,7 +96,7 @@ def _curve(where: str, home: Home, sizes: tuple[int, ...], plan: Plan) -> Figure
         taken[size] = [_roll(home, size) for _ in range(plan.runs)]
     largest = spread("keystead", taken[sizes[-1]])
     return Figure(
-        f"roll of one key of a geo, {where}: {sizes[-1]:,} sites",
+        f"{what(where)}: {sizes[-1]:,} sites",
         "s",
         largest,
         f"under {SECONDS[where]} s for {SIZES[-1]:,} sites",
