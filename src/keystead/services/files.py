@@ -23,11 +23,11 @@ from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, Not
 from keystead.core.formats.aead import NONCE_BYTES
 from keystead.core.formats.files import Manifest, chunk_digest, damaged, decode_manifest, encode_manifest, manifest_context
 from keystead.core.formats.sealed_object import open_object, seal
-from keystead.core.ids import is_id, new_id
+from keystead.core.ids import new_id
 from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
 from keystead.core.stores.paths import MAX_NAMES, split_path
 from keystead.services.auditing import record
-from keystead.services.file_chunks import ChunkGone, ChunkWriter, cut, open_chunk, opened_box
+from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, ChunkWriter, cut, fetched, opened_box
 from keystead.services.file_nodes import (
     Trunk,
     Walk,
@@ -682,12 +682,14 @@ def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequen
     gone: list[str] = []
     with services.db.read() as tx:
         trunk = Trunk(tx, opened)
+        nodes, current = tx.files.nodes(opened.site.id, node_ids), tx.files.current(opened.site.id, node_ids)
         for node_id in node_ids:
-            node = tx.files.node(opened.site.id, node_id) if is_id(node_id) else None
+            node = nodes.get(node_id)
             if node is None or node.kind is NodeKind.FOLDER or node.size > CHUNK_BYTES:
                 gone.append(node_id)
             else:
-                found.append(_open_version(tx, opened, node, None, trunk))
+                trunk.check(node_id)
+                found.append(_opened_version(opened, node, node.version, current.get(node_id)))
         chunks = tx.files.chunks(opened.site.id, [entry.chunk_id for file in found for entry in file.manifest.entries])
     if not opened.owner or services.settings.record_owner_reads:
         with services.db.write() as tx:
@@ -703,15 +705,20 @@ def read_many(services: Services, call: Call, opened: OpenSite, found: Sequence[
     Raises: as `read`, for the file that is not what was written.
     """
     policy = opened.opened
-    for group in _side_by_side(found):
+    groups = list(_side_by_side(found))
+    for group, box in zip(groups, fetched(services, map(_span, groups)), strict=True):
         policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
-        first, last = group[0].chunk, group[-1].chunk
-        box = b""
-        if first is not None and last is not None and len(group) > 1 and first.offset >= 0:
-            with suppress(NotFound, IntegrityFailure):  # whatever is wrong, each is then read by itself
-                box = services.objects.get(first.object_ref, first.offset, last.offset + last.length - first.offset)
+        start = _span(group)[1]
         for one in group:
-            yield one.file.node, _small(services, call, one, memoryview(box), first.offset if first is not None else 0)
+            yield one.file.node, _small(services, call, one, memoryview(box), start)
+
+
+def _span(group: Sequence[SmallFile]) -> tuple[str, int, int]:
+    """Where the chunks of a group lie: object, offset and length in bytes."""
+    first, last = group[0].chunk, group[-1].chunk
+    if first is None or last is None:
+        return "", 0, 0
+    return first.object_ref, first.offset, last.offset + last.length - first.offset
 
 
 def _small(services: Services, call: Call, one: SmallFile, box: memoryview, start: int) -> bytes:
@@ -746,26 +753,30 @@ def _place(one: SmallFile) -> tuple[str, int]:
     return (one.chunk.object_ref, one.chunk.offset) if one.chunk is not None else ("", 0)
 
 
-def _open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None, trunk: Trunk | None = None) -> OpenFile:
+def _open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None) -> OpenFile:
     """A version of a file that was just read, checked against the tree."""
-    (trunk or Trunk(tx, opened)).check(node.id)
+    Trunk(tx, opened).check(node.id)
     if node.kind is NodeKind.FOLDER:
         raise not_a_file(node)
     wanted = node.version if number is None else number
-    if not wanted:
-        if number == 0 and node.version:
-            raise NotFound("version_not_found", f"the file {node.id} has no version 0", "keystead site versions lists them")
+    if not wanted and node.version:
+        raise NotFound("version_not_found", f"the file {node.id} has no version 0", "keystead site versions lists them")
+    return _opened_version(opened, node, wanted, tx.files.version(opened.site.id, node.id, wanted) if wanted else None)
+
+
+def _opened_version(opened: OpenSite, node: Node, number: int, row: FileVersion | None) -> OpenFile:
+    """A version of a file that the tree has vouched for, of its row."""
+    if not number:
         return OpenFile(opened, node, 0, opened.site.key_version, Manifest(0, ()))
-    row = tx.files.version(opened.site.id, node.id, wanted)
-    what = f"{node.id} version {wanted}"
-    if row is None and wanted != node.version:
-        raise NotFound("version_not_found", f"the file {node.id} has no version {wanted}", "keystead site versions lists them")
-    if row is None or (wanted == node.version and hashlib.sha256(row.manifest).digest() != node.manifest_digest):
+    what = f"{node.id} version {number}"
+    if row is None and number != node.version:
+        raise NotFound("version_not_found", f"the file {node.id} has no version {number}", "keystead site versions lists them")
+    if row is None or (number == node.version and hashlib.sha256(row.manifest).digest() != node.manifest_digest):
         raise damaged(what)
     manifest = open_manifest(opened, row)
-    if manifest.size != row.size or (wanted == node.version and manifest.size != node.size):
+    if manifest.size != row.size or (number == node.version and manifest.size != node.size):
         raise damaged(what)
-    return OpenFile(opened, node, wanted, row.key_version, manifest)
+    return OpenFile(opened, node, number, row.key_version, manifest)
 
 
 def open_manifest(opened: OpenSite, row: FileVersion) -> Manifest:
@@ -806,8 +817,9 @@ def seal_manifest(services: Services, opened: OpenSite, node_id: str, number: in
 def _pieces(services: Services, call: Call, file: OpenFile, offset: int, end: int) -> Iterator[bytes]:
     if offset >= end:
         return
-    reading = _Reading(services, call, file)
-    for index in range(offset // CHUNK_BYTES, (end - 1) // CHUNK_BYTES + 1):
+    last = (end - 1) // CHUNK_BYTES
+    reading = _Reading(services, call, file, last)
+    for index in range(offset // CHUNK_BYTES, last + 1):
         data = reading.chunk(index)
         start, stop = max(0, offset - index * CHUNK_BYTES), min(len(data), end - index * CHUNK_BYTES)
         yield data if stop - start == len(data) else data[start:stop]
@@ -816,29 +828,41 @@ def _pieces(services: Services, call: Call, file: OpenFile, offset: int, end: in
 class _Reading:
     """Reads chunks of a version one after the other; a move may put them elsewhere meanwhile, and a roll change the policy."""
 
-    def __init__(self, services: Services, call: Call, file: OpenFile) -> None:
+    def __init__(self, services: Services, call: Call, file: OpenFile, last: int) -> None:
+        """`last`: the last chunk that will be asked for."""
         self._services = services
         self._call = call
         self._file = file
         self._opened = file.opened
         self._policy = file.opened.opened
+        self._last = last
         self._rows: dict[str, Chunk] = {}
+        self._ahead = Ahead(services)
 
     def chunk(self, index: int) -> bytes:
         """The bytes of one chunk. Raises: `KeyDenied`, `Unavailable`, `IntegrityFailure`, `NotFound` for a file that was deleted."""
         self._recheck()
-        what = f"{self._file.what}, chunk {index}"
         for again in (True, False):
-            entry = self._file.manifest.entries[index]
-            row = self._row(index)
-            try:
-                if row is not None:
-                    return open_chunk(self._services, self._opened, row, entry, f"{what} ({entry.chunk_id})")
-            except ChunkGone:
-                pass
+            entry, row, what = self._file.manifest.entries[index], self._row(index), self._what(index)
+            if row is not None:
+                with suppress(ChunkGone):
+                    box = self._ahead.take(row, entry, what)
+                    self._look_ahead(index)
+                    return opened_box(self._opened, row, entry, box, what)
             if again:
                 self._look_again()
-        raise damaged(f"{what} ({entry.chunk_id}), which is missing,")
+        raise damaged(f"{what}, which is missing,")
+
+    def _look_ahead(self, index: int) -> None:
+        for following in range(index + 1, min(index + AHEAD, self._last) + 1):
+            entry = self._file.manifest.entries[following]
+            row = self._rows.get(entry.chunk_id)
+            if row is not None:
+                self._ahead.want(row, entry, self._what(following))
+
+    def _what(self, index: int) -> str:
+        """How errors name a chunk."""
+        return f"{self._file.what}, chunk {index} ({self._file.manifest.entries[index].chunk_id})"
 
     def _recheck(self) -> None:
         """Whether the key may still be used (design section 5). A policy that is gone was replaced: the site says by which."""
@@ -1123,7 +1147,10 @@ def _checked(services: Services, call: Call, opened: OpenSite, pieces: Iterator[
     policy = opened.opened
     for index, piece in enumerate(pieces):
         if index:
-            policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
+            try:
+                policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
+            except NotFound:  # a policy that is gone was replaced: the site says by which
+                policy = reopened(services, call, opened).opened
         yield piece
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, union_all, update
+from sqlalchemy import and_, bindparam, delete, func, insert, literal_column, or_, select, union_all, update
 
 from keystead.adapters.sql.bulk import Among, Bulk, listed
-from keystead.adapters.sql.keystead_schema import file_geos, file_locks, objects, site_keys, site_members, site_trees, sites
+from keystead.adapters.sql.keystead_schema import file_geos, file_locks, file_nodes, objects, site_keys, site_members, site_trees, sites
 from keystead.adapters.sql.rows import Lookup, Many, conflict
 from keystead.core.errors import NotFound
 from keystead.core.stores.files import FileLock, Geo, GeoState, Site, SiteKey, SiteKind, SiteTree
@@ -90,12 +90,30 @@ _FILLED = Lookup(
     select(sites.c.id).where(
         Among(sites.c.id, "sites"),
         or_(
+            select(file_nodes.c.id).where(file_nodes.c.site_id == sites.c.id).exists(),
             select(site_trees.c.site_id).where(site_trees.c.site_id == sites.c.id).exists(),
             select(file_locks.c.site_id).where(file_locks.c.site_id == sites.c.id).exists(),
         ),
     )
 )
 _AT_REST = (MoveState.NONE.value, MoveState.DONE.value)
+_UNDER_WAY = tuple(state.value for state in MoveState if state.value not in _AT_REST)
+_of_geo = select(sites.c.id).where(sites.c.tenant_id == bindparam("tenant"), sites.c.geo == bindparam("geo"))
+_UNSETTLED = Lookup(
+    select(
+        union_all(
+            _of_geo.where(sites.c.policy_id < bindparam("policy")),
+            _of_geo.where(sites.c.policy_id > bindparam("policy")),
+            *(
+                _of_geo.where(sites.c.policy_id == bindparam("policy"), sites.c.move_state == literal_column(f"'{state}'"))
+                for state in _UNDER_WAY
+            ),
+        )
+        .limit(literal_column("1"))
+        .subquery("unsettled")
+        .c.id
+    )
+)
 _BY_STATE = Lookup(
     select(sites.c.policy_id, sites.c.move_state, func.count().label("sites"))
     .where(sites.c.tenant_id == bindparam("tenant"), sites.c.geo == bindparam("geo"))
@@ -278,6 +296,9 @@ class SqlSiteRows:
     def progress(self, tenant_id: str, geo: str, policy_id: str) -> tuple[int, int]:
         rows = _BY_STATE.all(self._connection, tenant=tenant_id, geo=geo)
         return sum(row[2] for row in rows if row[0] == policy_id and row[1] in _AT_REST), sum(row[2] for row in rows)
+
+    def settled(self, tenant_id: str, geo: str, policy_id: str) -> bool:
+        return _UNSETTLED.first(self._connection, tenant=tenant_id, geo=geo, policy=policy_id) is None
 
     def on_policy(self, policy_id: str) -> int:
         return self._connection.execute(select(func.count()).where(sites.c.policy_id == policy_id)).scalar_one()

@@ -36,7 +36,7 @@ from keystead.services.file_nodes import LAST_PLACE, Trunk, open_name, open_prop
 from keystead.services.files import open_manifest, seal_manifest
 from keystead.services.jobs.files import settle
 from keystead.services.jobs.rows import new_job
-from keystead.services.jobs.slices import done, save
+from keystead.services.jobs.slices import LostLeaseError, done, save
 from keystead.services.sites import Use, with_keys
 
 if TYPE_CHECKING:
@@ -220,8 +220,12 @@ class _Known:
 
     def get(self, entry: ManifestEntry, version: int) -> ManifestEntry | None:
         """The successor of a chunk under a version of the site key."""
+        name = (entry.chunk_id, entry.digest, version)
         with self._lock:
-            return self._entries.get((entry.chunk_id, entry.digest, version))
+            found = self._entries.get(name)
+            if found is not None:
+                self._entries.move_to_end(name)
+            return found
 
     def learn(self, known: dict[ManifestEntry, ManifestEntry], version: int, missing: set[str]) -> None:
         """Keep what a slice has found and committed, and forget chunks that were not there any more."""
@@ -252,13 +256,15 @@ class _Work:
     """What a slice has made.
 
     Attributes:
+        renewed: when the job's lease was last extended.
         known: entries of older manifests, and what they are under the new key.
         successors: chunks that were made, by the older ones.
         pieces: the versions it worked on.
         missing: chunks of their new manifests that are not there: what they belonged to was deleted meanwhile.
-        size: bytes of plaintext it has opened.
+        size: bytes of plaintext it has put into new chunks.
     """
 
+    renewed: int
     known: dict[ManifestEntry, ManifestEntry] = field(default_factory=dict)
     successors: dict[str, str] = field(default_factory=dict)
     pieces: list[_Piece] = field(default_factory=list)
@@ -273,10 +279,10 @@ def _contents(services: Services, job: Job, opened: OpenSite) -> Job | None:
         rows = tx.files.versions_below(site.id, site.key_version, limit=settings.slice_items)
     if not rows:
         return None
-    work = _Work()
+    work = _Work(services.clock.now())
     with ChunkWriter(services, opened) as writer:
         for row in rows:
-            work.pieces.append(_Piece(row, _moved(services, opened, row, writer, work)))
+            work.pieces.append(_Piece(row, _moved(services, job, opened, row, writer, work)))
             if work.size >= settings.slice_bytes:
                 break
         writer.finish()
@@ -295,7 +301,7 @@ def _contents(services: Services, job: Job, opened: OpenSite) -> Job | None:
     return saved
 
 
-def _moved(services: Services, opened: OpenSite, row: FileVersion, writer: ChunkWriter, work: _Work) -> Manifest | None:
+def _moved(services: Services, job: Job, opened: OpenSite, row: FileVersion, writer: ChunkWriter, work: _Work) -> Manifest | None:
     """The manifest of a version under the new key; None when the slice is full before all its chunks are there.
 
     Raises:
@@ -310,14 +316,29 @@ def _moved(services: Services, opened: OpenSite, row: FileVersion, writer: Chunk
         if known is None:
             if work.size >= services.settings.slice_bytes:
                 return None
+            _keep(services, job, work)
             if entry.chunk_id not in chunks:
                 with services.db.read() as tx:
                     chunks = tx.files.chunks(site.id, [one.chunk_id for one in manifest.entries[index : index + ROWS]])
             known = _successor(services, opened, row, entry, chunks.get(entry.chunk_id), writer, work)
-            work.size += entry.size
         work.known[entry] = known
         entries.append(known)
     return Manifest(manifest.size, tuple(entries), manifest.media_type)
+
+
+def _keep(services: Services, job: Job, work: _Work) -> None:
+    """Keep the job's lease: what another process has done of a large file is opened again, and that may take longer than a slice should.
+
+    Raises:
+        LostLeaseError: another took the job meanwhile.
+    """
+    now = services.clock.now()
+    if now - work.renewed < services.settings.job_lease // 3:
+        return
+    with services.db.write() as tx:
+        if not tx.jobs.extend(job, now + services.settings.job_lease):
+            raise LostLeaseError
+    work.renewed = now
 
 
 def _successor(
@@ -341,6 +362,7 @@ def _successor(
     data = _opened(services, opened, chunk, entry, what)
     if not hmac.compare_digest(chunk_digest(old_keys, data), entry.digest):
         raise damaged(what)
+    work.size += entry.size
     made = writer.add(row.node_id, data, chunk_digest(opened.keys, data))
     work.successors[entry.chunk_id] = made.chunk_id
     return made
@@ -349,7 +371,7 @@ def _successor(
 def _made_before(
     services: Services, opened: OpenSite, entry: ManifestEntry, successor: str, old_keys: SiteKeys, what: str
 ) -> ManifestEntry | None:
-    """The successor that a row names, if its bytes are those the older manifest says; None when it is not there, or lies elsewhere.
+    """The successor that a row names, if its bytes are those the older manifest says; else None, and it is made anew.
 
     The column is not bound to anything, so it only says where to look.
     """
@@ -357,10 +379,12 @@ def _made_before(
         chunk = tx.files.chunks(opened.site.id, [successor]).get(successor)
     if chunk is None or chunk.key_version != opened.site.key_version:
         return None
-    named = ManifestEntry(successor, entry.size, entry.digest)
-    data = _opened(services, opened, chunk, named, what)
+    try:
+        data = _opened(services, opened, chunk, ManifestEntry(successor, entry.size, entry.digest), what)
+    except IntegrityFailure:
+        return None
     if not hmac.compare_digest(chunk_digest(old_keys, data), entry.digest):
-        raise damaged(what)
+        return None
     return ManifestEntry(successor, entry.size, chunk_digest(opened.keys, data))
 
 
