@@ -104,6 +104,10 @@ class SiteRows(Protocol):
         """How many sites of a geo lie under a policy with nothing left to move, and how many there are."""
         ...
 
+    def settled(self, tenant_id: str, geo: str, policy_id: str) -> bool:
+        """Whether all sites of a geo lie under a policy with nothing left to move; costs the same however many there are."""
+        ...
+
     def on_policy(self, policy_id: str) -> int:
         """How many sites lie under a policy."""
         ...
@@ -144,6 +148,10 @@ class FileRows(Protocol):
 
     def node(self, site_id: str, node_id: str) -> Node | None: ...
 
+    def nodes(self, site_id: str, node_ids: Sequence[str]) -> dict[str, Node]:
+        """Those of the ids that are there."""
+        ...
+
     def placed(self, site_id: str, first: int, last: int) -> list[Node]:
         """Nodes whose place lies between, inclusive, by id: a bucket of the site's tree."""
         ...
@@ -177,6 +185,10 @@ class FileRows(Protocol):
     def insert_versions(self, versions: Sequence[FileVersion]) -> None: ...
 
     def version(self, site_id: str, node_id: str, number: int) -> FileVersion | None: ...
+
+    def current(self, site_id: str, node_ids: Sequence[str]) -> dict[str, FileVersion]:
+        """The current versions of many files, by the file's id."""
+        ...
 
     def versions(self, site_id: str, node_id: str) -> list[FileVersion]:
         """Newest first."""

@@ -187,9 +187,9 @@ def settle(services: Services, tx: Tx, tenant_id: str, name: str, policy_id: str
     geo = tx.sites.geo(tenant_id, name)
     if geo is None or geo.target_policy_id != policy_id:
         return
-    finished, sites = tx.sites.progress(tenant_id, name, policy_id)
-    if finished < sites:
+    if not tx.sites.settled(tenant_id, name, policy_id):  # asked after every move: it must not count
         return
+    _finished, sites = tx.sites.progress(tenant_id, name, policy_id)
     reverted = geo.state is GeoState.REVERTING
     after = replace(
         geo,
