@@ -29,6 +29,7 @@ from keystead.ports.clock import HOUR, SECOND
 from keystead.services import tenants
 from keystead.services.figures import figures
 from keystead.wiring import create_home
+from support.file_world import files_world
 from support.http import running, served
 from support.world import OPERATOR, World, run_jobs
 
@@ -194,6 +195,19 @@ def test_jobs_and_moves_are_counted(world: World, at_once: None) -> None:
         assert found("jobs", kind="change-hierarchy", state="queued") == 0
         assert found("job_turns_total", kind="change-hierarchy", outcome="done") == 1
         assert found("job_turns_total", kind="move-mailbox", outcome="done") == 1
+
+
+def test_a_geo_whose_registration_lasts_too_long_is_counted(world: World, at_once: None) -> None:
+    """R-122."""
+    files = files_world(world)
+    files.site("plans", {"/plan": b"the plan"})
+    files.register(wait=False)
+    with watched(world) as url:
+        assert page(url)("geos_overdue") == 0
+        world.clock.advance(5 * HOUR)
+        assert page(url)("geos_overdue") == 1
+        run_jobs(world)
+        assert page(url)("geos_overdue") == 0
 
 
 def test_an_act_that_could_not_be_recorded_is_counted(world: World) -> None:

@@ -15,6 +15,6 @@ def figures(services: Services) -> Figures:
     Raises:
         Unavailable: the database does not answer.
     """
-    now = services.clock.now()
+    now, settings = services.clock.now(), services.settings
     with services.db.read() as tx:
-        return tx.figures.look(now, now - services.settings.move_warning)
+        return tx.figures.look(now, now - settings.move_warning, now - settings.registration_warning)

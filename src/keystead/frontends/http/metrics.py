@@ -208,6 +208,9 @@ def _shown(found: Figures, now: int) -> Iterator[Metric]:
         "keystead_job_oldest_due_seconds", "How long the first of the jobs in line has waited; 0 for none.", value=waited
     )
     yield GaugeMetricFamily("keystead_moves_overdue", "Mailboxes whose change of hierarchy is not done in time.", value=found.overdue_moves)
+    yield GaugeMetricFamily(
+        "keystead_geos_overdue", "Geos in which a change of the files policy is not done in time.", value=found.overdue_geos
+    )
     policies = _family("keystead_policies", "Customer policies by what their keys answered last.", "health")
     of_health = dict.fromkeys([*(one.value for one in Health), UNKNOWN], 0)
     for pair, count in found.policies.items():
