@@ -118,7 +118,7 @@ def recover(services: Services, call: Call, request: t.RecoverFiles) -> FilesSta
     if working:
         raise PreconditionFailed(
             "not_in_recovery",
-            f"the files of {geo.geo} are not in recovery: {' and '.join(working)} opens",
+            f"the files of {geo.geo} are not in recovery: {' and '.join(working)} {'opens' if len(working) == 1 else 'open'}",
             f"keystead files roll --geo {geo.geo} puts another key in the place of one",
         )
     report = _checked(services, call, geo.geo, uris)
