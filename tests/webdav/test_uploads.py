@@ -141,3 +141,37 @@ def test_a_body_whose_length_means_two_things(alex: Person, stated: tuple[str, .
     answer = alex.raw(alex.head("PUT", f"{ROOT}/ambiguous", *stated) + b"12345")
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
     assert alex.get(f"{ROOT}/ambiguous").status == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"-5\r\n12345\r\n0\r\n\r\n",
+        b"0x5\r\n12345\r\n0\r\n\r\n",
+        b"5\n12345\n0\n\n",
+        b"5\r\n12345XX0\r\n\r\n",
+        b"5\r\n1234\r\n0\r\n\r\n",
+        b"FFFFFFFFFFFFFFFF\r\n12345\r\n",
+        b"7FFFFFFFFFFFFFF\r\n12345\r\n",
+        b"1_0\r\n" + b"x" * 16 + b"\r\n0\r\n\r\n",
+        b";5\r\n12345\r\n0\r\n\r\n",
+        b"5;" + b"a" * 2_000 + b"\r\n12345\r\n0\r\n\r\n",
+        b"5\r\n12345\r\n0\r\n" + b"Trailer: a\r\n" * 17 + b"\r\n",
+        b"5\r\n12345\r\n",
+        b"",
+    ],
+)
+def test_what_are_no_chunks(world: World, alex: Person, body: bytes) -> None:
+    before = kept(world)
+    answer = alex.raw(alex.head("PUT", f"{ROOT}/no-chunks", "Transfer-Encoding: chunked") + body, half_closed=True)
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert kept(world) == before
+
+
+def test_chunks_with_extensions_and_trailers(alex: Person) -> None:
+    body = b"3;name=value\r\n123\r\n2 \r\n45\r\n0\r\nTrailer: a\r\n\r\n"
+    again = alex.head("GET", f"{ROOT}/extended")
+    request = alex.head("PUT", f"{ROOT}/extended", "Transfer-Encoding: chunked").replace(b"Connection: close\r\n", b"")
+    answer = alex.raw(request + body + again)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert answer.endswith(b"\r\n\r\n12345")

@@ -198,6 +198,7 @@ class _Node:
         self.node = node
         self._pending: list[tuple[str, bytes | None]] = []
         self._dead: dict[str, bytes] | None = None
+        self._ref_url = ""
 
     @property
     def opened(self) -> OpenSite:
@@ -219,8 +220,10 @@ class _Node:
         return self.names[-1] if self.names else self.site.url.removeprefix("https://")
 
     def get_ref_url(self) -> str:
-        """What locks are kept by."""
-        return lock_path(self.site.url, self.names)
+        """What locks are kept by; the library asks for it with every property."""
+        if not self._ref_url:
+            self._ref_url = lock_path(self.site.url, self.names)
+        return self._ref_url
 
     def get_href(self) -> str:
         """Its address."""

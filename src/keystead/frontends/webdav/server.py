@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
+from cheroot.server import ChunkedRFile, HeaderReader, HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.wsgi import Gateway_10
 from cheroot.wsgi import Server as CherootServer
@@ -28,8 +29,8 @@ from keystead.frontends.asgi.requests import LINGER_BYTES, LINGER_SECONDS, ONCE
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable
-    from wsgiref.types import WSGIApplication
+    from collections.abc import Callable, Iterable
+    from wsgiref.types import StartResponse, WSGIApplication
 
     from keystead.core.configuration import WebdavConfig
 
@@ -42,6 +43,9 @@ SMALL_REST = 64 * 1024
 PIECE = 256 * 1024
 """How much is sent at a time: a client must take so much within the time limit."""
 _LINE = 64 * 1024
+_CHUNK_LINE = 1024
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+_TRAILERS = 16
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -198,6 +202,60 @@ class _Request(HTTPRequest):
                 left -= got
 
 
+class _Chunks:
+    """A body in chunks (RFC 9112 section 7.1), in place of cheroot's reader, which takes a chunk of any size into memory and copies it often.
+
+    Args:
+        body: cheroot's, which is told when the body has ended.
+    """
+
+    def __init__(self, body: ChunkedRFile) -> None:
+        self._body = body
+        self._rfile: _Reader = body.rfile
+        self._left = 0
+
+    def read(self, size: int) -> bytes:
+        """That many bytes; fewer at the end alone.
+
+        Raises:
+            ValueError: these are no chunks, or the connection ended in the middle.
+        """
+        pieces, wanted = [], size
+        while wanted and not self._body.closed:
+            if not self._left:
+                self._begin()
+                continue
+            piece = self._rfile.read(min(wanted, self._left))
+            pieces.append(piece)
+            wanted -= len(piece)
+            self._left -= len(piece)
+            if not piece or (not self._left and self._rfile.readline(2) != b"\r\n"):
+                raise ValueError("a chunk did not end where it should")
+        return b"".join(pieces)
+
+    def _begin(self) -> None:
+        line = self._rfile.readline(_CHUNK_LINE)
+        found = _CHUNK_SIZE.fullmatch(line)
+        if found is None:
+            raise ValueError("this is no size of a chunk")
+        self._left = int(found[1], 16)
+        if not self._left:
+            for _trailer in range(_TRAILERS):
+                if self._rfile.readline(_CHUNK_LINE) == b"\r\n":
+                    self._body.closed = True
+                    return
+            raise ValueError("there are too many trailers, or one that is too long")
+
+
+def _with_chunks(application: WSGIApplication) -> WSGIApplication:
+    def around(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if isinstance(environ["wsgi.input"], ChunkedRFile):
+            environ["wsgi.input"] = _Chunks(environ["wsgi.input"])
+        return application(environ, start_response)
+
+    return around
+
+
 class _Connection(HTTPConnection):
     """One connection; `fresh` until it was looked at for the first time."""
 
@@ -251,7 +309,7 @@ class WebdavServer(CherootServer):
     ) -> None:
         super().__init__(
             listening.getsockname()[:2],
-            application,
+            _with_chunks(application),
             numthreads=config.threads,
             max=config.threads,
             server_name="Keystead",
