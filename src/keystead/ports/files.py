@@ -142,6 +142,10 @@ class FileRows(Protocol):
         """The node of a folder with one of these name hashes: one per version of the site key, the likeliest first."""
         ...
 
+    def named(self, site_id: str, parent_id: str, hashes: Sequence[bytes]) -> list[Node]:
+        """The nodes of a folder with any of these name hashes, in no order: for many files at once."""
+        ...
+
     def children(self, site_id: str, parent_id: str, *, after: str = "", limit: int = 0) -> list[Node]:
         """By id, those after the given one; all for no limit."""
         ...
@@ -187,7 +191,7 @@ class FileRows(Protocol):
     def version(self, site_id: str, node_id: str, number: int) -> FileVersion | None: ...
 
     def current(self, site_id: str, node_ids: Sequence[str]) -> dict[str, FileVersion]:
-        """The current versions of many files, by the file's id."""
+        """The current version of each of these files that has one, by the file's id."""
         ...
 
     def versions(self, site_id: str, node_id: str) -> list[FileVersion]:

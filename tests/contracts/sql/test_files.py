@@ -410,6 +410,32 @@ def test_a_node_is_found_in_its_folder_by_a_hash_of_its_name(db: SqlDatabase) ->
         assert tx.files.count(other.id) == 0
 
 
+def test_many_nodes_and_their_current_versions_are_found_at_once(db: SqlDatabase) -> None:
+    made = Made(db)
+    site, other = made.stored(), made.stored()
+    folder = node(site, kind=NodeKind.FOLDER)
+    inside, outside = [node(site, folder.id, version=2) for _ in range(1_100)], node(site, version=0)
+    with db.write() as tx:
+        tx.files.insert_nodes([folder, *inside, outside])
+        versions = [version(one, number) for one in inside for number in (1, 2)]
+        tx.files.insert_versions(versions)
+        hashes = [os.urandom(32), outside.name_hash, *(one.name_hash for one in inside)]
+        assert sorted(tx.files.named(site.id, folder.id, hashes), key=_by_id) == sorted(inside, key=_by_id)
+        assert tx.files.named(site.id, site.id, hashes) == [outside]
+        assert tx.files.named(site.id, folder.id, [inside[3].name_hash]) == [inside[3]]
+        for nothing in (tx.files.named(site.id, folder.id, []), tx.files.named(other.id, folder.id, hashes)):
+            assert nothing == []
+        ids = [fresh(), outside.id, *(one.id for one in inside)]
+        assert tx.files.nodes(site.id, ids) == {one.id: one for one in (outside, *inside)}
+        assert tx.files.current(site.id, ids) == {one.node_id: one for one in versions if one.number == 2}
+        assert tx.files.nodes(other.id, ids) == {} == tx.files.current(other.id, ids)
+        assert tx.files.nodes(site.id, []) == {} == tx.files.current(site.id, [])
+
+
+def _by_id(one: Node) -> str:
+    return one.id
+
+
 def test_a_name_is_taken_once_in_a_folder(db: SqlDatabase) -> None:
     made = Made(db)
     site, other = made.stored(), made.stored()
@@ -748,6 +774,12 @@ def _walks(plan: str) -> list[str]:
 
 HOT: dict[str, tuple[str, Callable[[Tx, Any], object]]] = {
     "child": ("uq_file_nodes_site_id_name_hash", lambda tx, m: tx.files.child(m.site.id, m.site.id, [m.nodes[7].name_hash])),
+    "named": (
+        "uq_file_nodes_site_id_name_hash",
+        lambda tx, m: tx.files.named(m.site.id, m.site.id, [one.name_hash for one in m.nodes[:5]]),
+    ),
+    "nodes": ("file_nodes", lambda tx, m: tx.files.nodes(m.site.id, [one.id for one in m.nodes[:5]])),
+    "current": ("file_versions", lambda tx, m: tx.files.current(m.site.id, [one.id for one in m.nodes[:5]])),
     "node": ("file_nodes", lambda tx, m: tx.files.node(m.site.id, m.nodes[7].id)),
     "placed": ("ix_file_nodes_site_id_place_id", lambda tx, m: tx.files.placed(m.site.id, 0, 63)),
     "children": ("ix_file_nodes_site_id_parent_id_id", lambda tx, m: tx.files.children(m.site.id, m.nodes[7].id)),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Table
     from sqlalchemy.sql.compiler import SQLCompiler
 
+HASH_BYTES = 32
 SERVER_FROM = 4
 """Rows from which on PostgreSQL is sent arrays; fewer go as they are."""
 
@@ -39,6 +40,34 @@ def _among_sqlite(element: Among, compiler: SQLCompiler, **options: Any) -> str:
 def _among_postgresql(element: Among, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - passed on
     column, values = (compiler.process(part, **options) for part in element.clauses)
     return f"{column} = ANY({values})"
+
+
+class AmongHashes(FunctionElement[bool]):
+    """Whether a column of 32 bytes is one of a list of such: `hashed` makes the values."""
+
+    inherit_cache = True
+
+    def __init__(self, column: Column[Any], name: str) -> None:
+        super().__init__(column, bindparam(name, type_=NullType()), bindparam(f"{name}_at", type_=NullType()))
+
+
+@compiles(AmongHashes, "sqlite")
+def _hashes_sqlite(element: AmongHashes, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - passed on
+    column, values, places = (compiler.process(part, **options) for part in element.clauses)
+    return f"{column} IN (SELECT substr({values}, value, {HASH_BYTES}) FROM json_each({places}))"  # noqa: S608 - as above
+
+
+@compiles(AmongHashes, "postgresql")
+def _hashes_postgresql(element: AmongHashes, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - passed on
+    column, values, _places = (compiler.process(part, **options) for part in element.clauses)
+    return f"{column} = ANY({values})"
+
+
+def hashed(connection: Connection, name: str, hashes: Collection[bytes]) -> dict[str, object]:
+    """The values of an `AmongHashes`: SQLite's arrays hold no bytes, so it gets them in one piece, and where each begins."""
+    if connection.dialect.name != "sqlite":
+        return {name: list(hashes)}
+    return {name: b"".join(hashes), f"{name}_at": json.dumps(list(range(1, len(hashes) * HASH_BYTES, HASH_BYTES)))}
 
 
 def listed(connection: Connection, values: Collection[str]) -> object:

@@ -6,9 +6,9 @@ from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, case, delete, func, literal_column, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, literal_column, select, update
 
-from keystead.adapters.sql.bulk import Among, Bulk, listed
+from keystead.adapters.sql.bulk import Among, AmongHashes, Bulk, hashed, listed
 from keystead.adapters.sql.keystead_schema import file_chunks, file_nodes, file_versions, objects
 from keystead.adapters.sql.rows import Lookup, Many, conflict
 from keystead.adapters.sql.rows import chunks as parts_of
@@ -38,6 +38,8 @@ def _is(column: Column[str], name: str) -> ColumnElement[bool]:
 _site_nodes = select(*_NODE).where(file_nodes.c.site_id == bindparam("site"))
 # A name's hash covers its folder: the parent need not be searched for, but must be it.
 _CHILD = Lookup(_site_nodes.where(file_nodes.c.name_hash == bindparam("hash"), _is(file_nodes.c.parent_id, "parent")))
+_NAMED = Lookup(_site_nodes.where(AmongHashes(file_nodes.c.name_hash, "hashes"), _is(file_nodes.c.parent_id, "parent")))
+_NODES = Lookup(select(*_NODE).where(Among(file_nodes.c.id, "nodes"), _is(file_nodes.c.site_id, "site")))
 _BY_ID = Lookup(select(*_NODE).where(file_nodes.c.id == bindparam("node"), _is(file_nodes.c.site_id, "site")))
 _children = _site_nodes.where(file_nodes.c.parent_id == bindparam("parent"))
 _CHILDREN = Lookup(_children.order_by(file_nodes.c.id))
@@ -63,6 +65,12 @@ _VERSIONS_BELOW = Lookup(
     .where(file_versions.c.site_id == bindparam("site"), file_versions.c.key_version < bindparam("version"))
     .order_by(file_versions.c.key_version.desc(), file_versions.c.node_id.desc(), file_versions.c.number.desc())
     .limit(bindparam("limit"))
+)
+_CURRENT = Lookup(
+    select(*_VERSION)
+    .select_from(file_nodes)
+    .join(file_versions, and_(file_versions.c.node_id == file_nodes.c.id, file_versions.c.number == file_nodes.c.version))
+    .where(Among(file_nodes.c.id, "nodes"), _is(file_nodes.c.site_id, "site"))
 )
 _NEW_VERSIONS = Bulk(file_versions, _VERSION_FIELDS)
 _SAME_VERSION = Bulk(
@@ -116,6 +124,10 @@ class SqlFileRows:
                 return _node(row)
         return None
 
+    def named(self, site_id: str, parent_id: str, hashes: Sequence[bytes]) -> list[Node]:
+        values = hashed(self._connection, "hashes", hashes)
+        return [_node(row) for row in _NAMED.all(self._connection, site=site_id, parent=parent_id, **values)]
+
     def children(self, site_id: str, parent_id: str, *, after: str = "", limit: int = 0) -> list[Node]:
         if limit:
             rows = _CHILDREN_PAGE.all(self._connection, site=site_id, parent=parent_id, after=after, limit=limit)
@@ -126,6 +138,10 @@ class SqlFileRows:
     def node(self, site_id: str, node_id: str) -> Node | None:
         row = _BY_ID.first(self._connection, site=site_id, node=node_id)
         return _node(row) if row else None
+
+    def nodes(self, site_id: str, node_ids: Sequence[str]) -> dict[str, Node]:
+        rows = _NODES.all(self._connection, site=site_id, nodes=listed(self._connection, node_ids))
+        return {row[0]: _node(row) for row in rows}
 
     def placed(self, site_id: str, first: int, last: int) -> list[Node]:
         return [_node(row) for row in _PLACED.all(self._connection, site=site_id, first=first, last=last)]
@@ -170,6 +186,10 @@ class SqlFileRows:
     def version(self, site_id: str, node_id: str, number: int) -> FileVersion | None:
         row = _ONE_VERSION.first(self._connection, site=site_id, node=node_id, number=number)
         return FileVersion(*row) if row else None
+
+    def current(self, site_id: str, node_ids: Sequence[str]) -> dict[str, FileVersion]:
+        rows = _CURRENT.all(self._connection, site=site_id, nodes=listed(self._connection, node_ids))
+        return {row[0]: FileVersion(*row) for row in rows}
 
     def versions(self, site_id: str, node_id: str) -> list[FileVersion]:
         return [FileVersion(*row) for row in _VERSIONS.all(self._connection, site=site_id, node=node_id)]
