@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 
 from keystead.api.openapi import openapi_document
 from keystead.api.routes import ROUTES
+from keystead.api.types.sites import CreateSite, MakeFolder
 from keystead.client.running import SECRET
 from keystead.wiring import create_home
 from support.filled import ADMIN, OWNER, filled
@@ -45,10 +46,11 @@ EXAMPLES = 18
 """Requests drawn for each operation."""
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance, response_headers_conformance]
 OPERATOR = "operator@provider.example"
+SITE = "https://contoso.example/sites/plans"
 CALLERS = (ADMIN, OPERATOR, OWNER, ADMIN, OPERATOR, OWNER, "")
 LAST = (
     "mailbox.unassign", "mailbox.delete-item", "mailbox.delete", "job.cancel", "user.remove", "key.disable", "key.delete", "key.recover",
-    "key.purge", "vault.access.revoke", "vault.delete", "vault.recover", "vault.purge", "subscription.cancel", "dev.clock.advance", "dev.fault",
+    "key.purge", "site.rm", "site.delete", "vault.access.revoke", "vault.delete", "vault.recover", "vault.purge", "subscription.cancel", "dev.clock.advance", "dev.fault",
 )  # fmt: skip
 """What takes something away, after everything else; in this order."""
 SCHEMA = schemathesis.openapi.from_dict(json.loads(openapi_document()))
@@ -97,6 +99,9 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     create_home(home, dev=True, operator=OPERATOR)
     with served(home) as server, filled(server) as made, requests.Session() as session:
         session.trust_env = False
+        made.admin.call("site.create", CreateSite(url=SITE, owner=OWNER))
+        for folder in ("folder", "plan.txt"):
+            made.owner.call("site.mkdir", MakeFolder(site=SITE, path=folder))
         keys = [f"https://contosov{number}.vault.localhost/keys/root" for number in (1, 2)]
         known: dict[str, list[Any]] = {
             "tenant": ["contoso.example", "-"],
@@ -135,6 +140,12 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
             "items": [[{"position": 1, "ordinal": 1, "folder": "Inbox", "data": "Subject: x"}]],
             "milliseconds": [1_000],
             "lifetime_days": [1],
+            "site": [SITE],
+            "url": ["https://contoso.example/sites/another"],
+            "path": ["plan.txt", "folder"],
+            "to": ["moved.txt"],
+            "member": [ADMIN],
+            "owner": [OWNER],
         }
         yield Target(server.url, (home / "run" / SECRET).read_text(), known, session)
         log = server.log.read_text()

@@ -121,7 +121,7 @@ CONTENT: dict[str, Callable[[], Any]] = {
     "site.versions": lambda: t.NameFile(site=URL, path="f"),
     "site.restore-version": lambda: t.RestoreVersion(site=URL, path="f", version=1),
     "site.mv": lambda: t.MoveFile(site=URL, path="f", to="g"),
-    "site.rm": lambda: t.RemoveFile(site=URL, path="f"),
+    "site.rm": lambda: t.RemoveFile(site=URL, path="g"),
 }
 """What shows or changes what is there, in an order in which all of it works."""
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from keystead.core.errors import Unavailable
+from keystead.core.formats.key_ref import id_of, raw_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ GONE = 0xFFFF_FFFF
 
 def head(file_id: str, size: int) -> bytes:
     """What stands in front of a file's bytes."""
-    return HEAD.pack(UUID(file_id).bytes, size)
+    return HEAD.pack(raw_id(file_id), size)
 
 
 def split(chunks: Iterable[bytes], *, largest: int) -> Iterator[tuple[str, bytes | None]]:
@@ -33,28 +33,32 @@ def split(chunks: Iterable[bytes], *, largest: int) -> Iterator[tuple[str, bytes
     Raises:
         Unavailable: `answer_invalid`: these are no frames, or the last is not whole.
     """
-    held = bytearray()
-    wanted, current = HEAD.size, ""
+    held: list[bytes] = []
+    there, wanted, current = 0, HEAD.size, ""
     for chunk in chunks:
-        held += chunk
+        held.append(chunk)
+        there += len(chunk)
+        if there < wanted:
+            continue
+        data = memoryview(held[0] if len(held) == 1 else b"".join(held))
         start = 0
-        while len(held) - start >= wanted:
-            part = bytes(memoryview(held)[start : start + wanted])
+        while there - start >= wanted:
+            part = data[start : start + wanted]
             start += wanted
             if current:
-                yield current, part
+                yield current, bytes(part)
                 wanted, current = HEAD.size, ""
                 continue
             raw, size = HEAD.unpack(part)
-            name = str(UUID(bytes=raw))
+            name = id_of(raw)
             if size == GONE:
                 yield name, None
             elif size > largest:
                 raise _invalid()
             else:
                 wanted, current = size, name
-        del held[:start]
-    if held or current:
+        held, there = [bytes(data[start:])], there - start
+    if there or current:
         raise _invalid()
 
 

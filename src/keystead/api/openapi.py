@@ -59,6 +59,10 @@ def has_body(route: Route) -> bool:
     return route.body is Body.UPLOAD or bool(in_body(route))
 
 
+_READS_IN_CONFLICT = frozenset({"key.backup", "site.status", "site.get", "site.versions"})
+"""Rows that change nothing, and still need something to be in a certain state, or of a certain kind."""
+
+
 def statuses(route: Route) -> tuple[int, ...]:
     """Every status a call of the row may be refused or fail with."""
     may = {400, 401, 429, 431, 500, 503}
@@ -66,7 +70,7 @@ def statuses(route: Route) -> tuple[int, ...]:
         may.add(403)
     if in_path(route) or route.name in _NAMING:
         may.add(404)
-    if route.changes or route.name == "key.backup":
+    if route.changes or route.name in _READS_IN_CONFLICT:
         may.add(409)
     if route.name in _CHECKED:
         may.add(422)

@@ -751,6 +751,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         "site_files:download_batch",
         (sites.GetBatch, Content),
         body=Body.DOWNLOAD,
+        max_body=256 * KIB,
         timeout=600,
         changes=False,
     ),

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -25,6 +27,7 @@ from keystead.core.stores.paths import check_name, join_path, split_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
     from keystead.api.call import Content
     from keystead.client.client import Client
@@ -35,12 +38,14 @@ SMALL_FILE = 1024 * 1024
 """Files of at most this many bytes travel in batches."""
 BATCH_BYTES = 7 * 1024 * 1024
 BATCH_FILES = 2_000
-GET_FILES = 1_000
+GET_FILES = 4_000
 GET_BYTES = 32 * 1024 * 1024
 """What one answer with many files holds at most, about."""
 ENTRY_BYTES = 128
 """What a file of a batch takes beside its path and its bytes, at most."""
 PAGE = 1_000
+WRITERS, WRITTEN_AHEAD = 3, 32
+"""Threads that write local files while the next ones are opened, and how many small files may wait for them."""
 PIECE = 4 * 1024 * 1024
 OWNER_ONLY, OWNER_FOLDER = 0o600, 0o700
 
@@ -203,7 +208,7 @@ class _Source:
         self._on_progress = on_progress
         self._sent = 0
 
-    def __enter__(self) -> _Source:  # noqa: PYI034 - nobody derives from it
+    def __enter__(self) -> Self:
         try:
             # Not a link that came in between, and not a pipe that would never answer.
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -333,18 +338,19 @@ def get_tree(
         KeysteadError: what the service answered; files written before stay.
     """
     _prepare(folder, overwrite=overwrite)
-    run = _Get(client, site, on_progress)
     top = split_path(path)
     folders = 0
-    for view in list_tree(client, site, path, recursive=True):
-        names = split_path(view.path)[len(top) :]
-        target = folder.joinpath(*map(checked_name, names))
-        if view.kind == "folder":
-            folders += 1
-            _make_folder(target)
-        elif view.kind == "file":
-            run.add(view, target)
-    run.flush()
+    with _Get(client, site, on_progress) as run:
+        for view in list_tree(client, site, path, recursive=True):
+            names = split_path(view.path)[len(top) :]
+            target = folder.joinpath(*map(checked_name, names))
+            if view.kind == "folder":
+                folders += 1
+                _make_folder(target)
+            elif view.kind == "file":
+                run.add(view, target)
+        run.flush()
+        run.settle()
     return GetResult(str(folder), run.files, folders, run.done)
 
 
@@ -358,6 +364,19 @@ class _Get:
         self._on_progress = on_progress
         self._waiting: dict[str, tuple[FileView, Path]] = {}
         self._bytes = 0
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write-files")
+        self._written: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._writers.shutdown(wait=True, cancel_futures=True)
+
+    def settle(self) -> None:
+        """Wait until all files are written. Raises: `InvalidRequest` for one that could not be."""
+        while self._written:
+            self._written.popleft().result()
 
     def add(self, view: FileView, target: Path) -> None:
         """A small file for the next batch, or a large one by itself."""
@@ -383,7 +402,9 @@ class _Get:
             if data is None:
                 late.append(found)
             else:
-                _write(target.parent, target.name, (data,), view.modified)
+                self._written.append(self._writers.submit(_write, target.parent, target.name, (data,), view.modified))
+                if len(self._written) > WRITTEN_AHEAD:
+                    self._written.popleft().result()
                 self._count(len(data))
         late += self._waiting.values()
         self._waiting, self._bytes = {}, 0

@@ -44,7 +44,13 @@ STORES = 8
 """Threads that store, of all writers of the process."""
 KEPT_BUFFERS = 8
 
+AHEAD = 2
+"""Chunks of one reader that are fetched while one is opened and given away."""
+FETCHES = 8
+"""Threads that fetch, for all readers of the process."""
+
 _stores = ThreadPoolExecutor(STORES, thread_name_prefix="store-chunks")
+_fetches = ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch-chunks")
 
 
 class _Buffers:
@@ -243,24 +249,61 @@ class ChunkGone(Exception):
 
 
 def open_chunk(services: Services, opened: OpenSite, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
-    """The bytes of a chunk.
+    """The bytes of a chunk. Arguments and errors as `chunk_box` and `opened_box`."""
+    return opened_box(opened, chunk, entry, chunk_box(services, chunk, entry, what), what)
+
+
+class Ahead:
+    """Fetches what is read next while what is there is opened: a store waits for the disk or the network, and needs no processor."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._under_way: dict[str, Future[bytes]] = {}
+
+    def want(self, chunk: Chunk, entry: ManifestEntry, what: str) -> None:
+        """Begin to fetch a chunk that will be taken soon."""
+        if chunk.id not in self._under_way:
+            self._under_way[chunk.id] = _fetches.submit(chunk_box, self._services, chunk, entry, what)
+
+    def take(self, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
+        """A chunk as it is stored. Raises: as `chunk_box`."""
+        begun = self._under_way.pop(chunk.id, None)
+        return begun.result() if begun is not None else chunk_box(self._services, chunk, entry, what)
+
+
+def fetched(services: Services, places: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
+    """Parts of objects, by object, offset and length, the next ones fetched meanwhile; empty for one that cannot be had whole."""
+    waiting: deque[Future[bytes]] = deque()
+    for place in places:
+        waiting.append(_fetches.submit(_part, services, *place))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _part(services: Services, ref: str, offset: int, length: int) -> bytes:
+    if length <= 0 or offset < 0:
+        return b""
+    try:
+        return services.objects.get(ref, offset, length)
+    except (NotFound, IntegrityFailure):
+        return b""
+
+
+def chunk_box(services: Services, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
+    """A chunk as it is stored.
 
     Args:
         services: the service.
-        opened: the site.
         chunk: its row.
         entry: what the manifest says of it.
         what: how errors name it: the file's id, the version, which chunk.
 
     Raises:
-        IntegrityFailure: `file_damaged`, `wrapped_key_damaged`: it is not what was written; never other data.
+        IntegrityFailure: `file_damaged`: it is not there whole.
         ChunkGone: the object is not there.
     """
-    return opened_box(opened, chunk, entry, chunk_box(services, chunk, entry, what), what)
-
-
-def chunk_box(services: Services, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
-    """A chunk as it is stored. Raises: as `open_chunk`."""
     if chunk.length != entry.size + OVERHEAD_BYTES or chunk.offset < 0:
         raise damaged(what)
     try:
@@ -272,7 +315,11 @@ def chunk_box(services: Services, chunk: Chunk, entry: ManifestEntry, what: str)
 
 
 def opened_box(opened: OpenSite, chunk: Chunk, entry: ManifestEntry, box: Readable, what: str) -> bytes:
-    """A chunk opened. Raises: `IntegrityFailure` as `open_chunk`."""
+    """The bytes of a chunk that was fetched.
+
+    Raises:
+        IntegrityFailure: `file_damaged`, `wrapped_key_damaged`: it is not what was written; never other data.
+    """
     site = opened.site
     key = unwrap(
         opened.keys_of(chunk.key_version, f"file {what}").wrap,

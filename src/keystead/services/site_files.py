@@ -10,7 +10,7 @@ from keystead.api.types.base import millis, utc
 from keystead.api.types.sites import BatchResult, FileView, RemovedView, VersionView
 from keystead.core.errors import InvalidRequest
 from keystead.core.ids import is_id
-from keystead.core.stores.files import NodeKind
+from keystead.core.stores.files import CHUNK_BYTES, NodeKind
 from keystead.core.stores.paths import join_path, split_path
 from keystead.services import files
 from keystead.services.sites import open_site
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from keystead.services.context import Services
 
 PIECE = 1024 * 1024
-"""How much of an upload is asked for at a time."""
+"""How much of an answer with many files is given away at a time."""
+ID_CHARACTERS = 36
+"""Of an id as listings have it."""
 BYTES = "application/octet-stream"
 
 
@@ -91,10 +93,10 @@ def download(services: Services, call: Call, request: t.DownloadFile) -> Content
 
 def download_batch(services: Services, call: Call, request: t.GetBatch) -> Content:
     """The bytes of many small files."""
-    if not all(is_id(one) for one in request.files):
+    if not all(len(one) == ID_CHARACTERS and is_id(one) for one in request.files):
         raise InvalidRequest("file_id_invalid", "a file is named by something that is no id", "give the ids that site ls shows")
     opened = open_site(services, call, request.site)
-    found, gone = files.open_many(services, call, opened, list(dict.fromkeys(request.files)))
+    found, gone = files.open_many(services, call, opened, list(dict.fromkeys(map(str.lower, request.files))))
     size = sum(frames.HEAD.size + one.file.manifest.size for one in found) + frames.HEAD.size * len(gone)
     return Content(size, BYTES, _framed(files.read_many(services, call, opened, found), gone))
 
@@ -156,7 +158,7 @@ def _framed(found: Iterator[tuple[Node, bytes]], gone: list[str]) -> Iterator[by
 
 
 def _pieces(body: Upload) -> Iterator[bytes]:
-    while piece := body.read(PIECE):
+    while piece := body.read(CHUNK_BYTES):  # a whole chunk, where that comes at once, is not copied
         yield piece
 
 

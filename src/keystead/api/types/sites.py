@@ -181,7 +181,7 @@ class GetBatch(Request, frozen=True):
     """Files of at most one chunk each, by the ids that a listing gave. The answer is in frames (`api/frames.py`), in no order."""
 
     site: str
-    files: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
+    files: Annotated[list[str], msgspec.Meta(min_length=1, max_length=4000)]
 
 
 class MakeFolder(Request, frozen=True):
