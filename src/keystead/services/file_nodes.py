@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from keystead.services.sites import OpenSite
 
 LAST_PLACE = 65_535
+MANY = 4
+"""From how many names of one folder on they are looked for at once."""
 
 
 # -- the tree -----------------------------------------------------------------------------------------------------------------------
@@ -312,6 +314,20 @@ class Walk:
         if found is not None and found.id not in self._new:
             self.passed.add(found.id)
         return found
+
+    def expect(self, paths: Iterable[tuple[str, ...]]) -> None:
+        """Look for what lies at many paths at once, folder by folder: they are going to be asked for."""
+        folders: dict[tuple[str, ...], list[str]] = {}
+        for path in paths:
+            folders.setdefault(path[:-1], []).append(unicodedata.normalize("NFC", path[-1]))
+        for above, names in folders.items():
+            folder = self.find(above) if len(names) >= MANY else None
+            if folder is None or folder.kind is not NodeKind.FOLDER:
+                continue
+            hashes = {value: name for name in names for value in self._opened.hashes(folder.id, name)}
+            self._known |= dict.fromkeys(((folder.id, name) for name in names), None)
+            for node in self._tx.files.named(self._opened.site.id, folder.id, list(hashes)):
+                self._known[folder.id, hashes[node.name_hash]] = node
 
     def find(self, names: Iterable[str]) -> Node | None:
         """The node of a path; None where there is none."""

@@ -369,6 +369,7 @@ def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[N
             change = _Change(services, tx, call, current)
             for names in wanted:
                 change.walk.folder(names, make=True)
+            change.walk.expect(target.names for target in targets)
             done = [
                 same[index] if draft is None else change.version(target, draft)
                 for index, (target, draft) in enumerate(zip(targets, drafts, strict=True))
@@ -1223,18 +1224,19 @@ def _unchanged(services: Services, opened: OpenSite, targets: Sequence[_Target],
     found: dict[int, Entry] = {}
     with services.db.read() as tx:
         walk, trunk = Walk(services, tx, opened), Trunk(tx, opened)
-        for index, (target, file) in enumerate(zip(targets, files, strict=True)):
-            node = walk.find(target.names)
-            if node is None or node.kind is NodeKind.FOLDER or node.size != len(file.data) or not node.version:
-                continue
+        walk.expect(target.names for target in targets)
+        present = [(index, node) for index, target in enumerate(targets) if (node := walk.find(target.names)) is not None]
+        alike = [(index, node) for index, node in present if node.kind is NodeKind.FILE and node.size == len(files[index].data)]
+        rows = tx.files.current(opened.site.id, [node.id for _index, node in alike]) if alike else {}
+        for index, node in alike:
+            file, row = files[index], rows.get(node.id)
             trunk.check(node.id)
-            row = tx.files.version(opened.site.id, node.id, node.version)
             if row is None or row.key_version != opened.site.key_version or hashlib.sha256(row.manifest).digest() != node.manifest_digest:
                 continue
             manifest = open_manifest(opened, row)
             digests = [chunk_digest(opened.keys, file.data)] if len(file.data) else []
             if digests == [entry.digest for entry in manifest.entries] and file.media_type in ("", manifest.media_type):
-                found[index] = Entry(node, target.names[-1], unchanged=True)
+                found[index] = Entry(node, targets[index].names[-1], unchanged=True)
     return found
 
 
