@@ -33,12 +33,15 @@ class FilesWorld:
     Attributes:
         tenant: with two vaults, each with a key `files`.
         primary, secondary: their identifiers with version.
+        sites: URLs of those that were made.
+        spare: two more keys, for whoever wants them.
     """
 
     tenant: TenantWorld
     primary: str = ""
     secondary: str = ""
     sites: list[str] = field(default_factory=list)
+    spare: tuple[str, str] = ("", "")
 
     @property
     def world(self) -> World:
