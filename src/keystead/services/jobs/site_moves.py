@@ -417,7 +417,8 @@ def _store(services: Services, tx: Tx, opened: OpenSite, writer: ChunkWriter, wo
         if piece.manifest is None or tx.files.version(site.id, row.node_id, row.number) != row:
             continue
         named = [entry.chunk_id for entry in piece.manifest.entries]
-        missing = set(named) - tx.files.chunks(site.id, named).keys()
+        there = tx.files.chunks(site.id, named)
+        missing = set(named) - there.keys()
         if missing:
             work.missing |= missing
             continue  # the next slice makes them anew
@@ -425,12 +426,37 @@ def _store(services: Services, tx: Tx, opened: OpenSite, writer: ChunkWriter, wo
         tx.files.update_version(replace(row, key_version=site.key_version, manifest=sealed))
         touched.add(row.node_id)
         node = tx.files.node(site.id, row.node_id)
+        _use(tx, row, list(there.values()), work, current=node is not None and node.version == row.number)
         if node is not None and node.version == row.number:
+            if hashlib.sha256(row.manifest).digest() != node.manifest_digest:  # the tree would make it good
+                raise damaged(f"{row.node_id} version {row.number}")
             changed.append(replace(node, manifest_digest=hashlib.sha256(sealed).digest()))
     if changed:
         Trunk(tx, opened).change(services, changed=changed)
         tx.files.update_nodes(changed)
     return sum(chunk.length for chunk in stored) - sum(_dropped(services, tx, opened, node_id) for node_id in touched)
+
+
+def _use(tx: Tx, row: FileVersion, chunks: Sequence[Chunk], work: _Work, *, current: bool) -> None:
+    """Say of the chunks of a version that has just come under the new key which version is the last that uses them.
+
+    They were made as the older ones were then. Since, a version may have come about that keeps an older one, or does without it.
+    """
+    older = {new.chunk_id: old.chunk_id for old, new in work.known.items()}
+    lasts: dict[int | None, list[str]] = {}
+    there = {} if current else tx.files.chunks(row.site_id, [older[chunk.id] for chunk in chunks if chunk.last_version is None])
+    for chunk in chunks:
+        if current:
+            last = None
+        elif chunk.last_version is not None:
+            last = max(chunk.last_version, row.number)
+        else:
+            old = there.get(older[chunk.id])
+            last = old.last_version if old is not None else None
+        if last != chunk.last_version:
+            lasts.setdefault(last, []).append(chunk.id)
+    for last, chunk_ids in lasts.items():
+        tx.files.end_chunks(row.site_id, chunk_ids, last)
 
 
 def _used(objects: Sequence[StoredObject], chunks: Sequence[Chunk]) -> list[StoredObject]:
