@@ -29,6 +29,7 @@ ON_BOTH = tuple(
         "attacks/test_races.py",
         "attacks/test_revoked_keys.py",
         "attacks/test_vault_log.py",
+        "webdav/test_locks.py",
     )
 )
 """Tests below these run on SQLite and on PostgreSQL, where they use a database."""

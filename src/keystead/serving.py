@@ -278,6 +278,7 @@ def webdav_server(home: Home, config: ServerConfig, beside: Beside, parts: Parts
             services=home.services,
             dispatcher=home.dispatcher,
             refused=LogAndDirectory(home.services).refused,
+            threads=beside.config.threads,
             known=known,
             began=began,
             ended=ended,

@@ -150,13 +150,20 @@ class Face:
 
 @contextmanager
 def running(
-    world: World | Process, *, config: WebdavConfig | None = None, context: ssl.SSLContext | None = None, tls: ssl.SSLContext | None = None
+    world: World | Process,
+    *,
+    threads: int = 16,
+    config: WebdavConfig | None = None,
+    context: ssl.SSLContext | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Face]:
-    """Serve an installation until the block ends."""
+    """Serve an installation until the block ends; `threads`: what people have shares of."""
     services = world.services
     listening = socket.create_server(("127.0.0.1", 0))
     face = Face(services, f"http://127.0.0.1:{listening.getsockname()[1]}", tls=tls)
-    parts = WebdavParts(services=services, dispatcher=world.dispatcher, refused=LogAndDirectory(services).refused, ended=face.seen.append)
+    parts = WebdavParts(
+        services=services, dispatcher=world.dispatcher, refused=LogAndDirectory(services).refused, threads=threads, ended=face.seen.append
+    )
     server = WebdavServer(listening, WebdavApp(parts), config or WebdavConfig(threads=4), context)
     server.begin()
     try:

@@ -150,6 +150,14 @@ def test_a_lock_taken_while_a_body_comes_in_stands(alex: Person, blake: Person, 
     assert alex.get(f"{ROOT}/slow").body == b"1"
 
 
+def test_what_a_client_says_of_the_holder_is_bounded(alex: Person) -> None:
+    alex.put(f"{ROOT}/owned", b"1")
+    body = '<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope><D:locktype><D:write/></D:locktype><D:owner>%s</D:owner></D:lockinfo>'
+    assert alex.ask("LOCK", f"{ROOT}/owned", (body % ("x" * 5_000)).encode()).status == 413
+    answer = alex.ask("LOCK", f"{ROOT}/owned", (body % "<x>alex</x>").encode())
+    assert (answer.status, b"alex" in answer.body) == (200, True)
+
+
 def test_nothing_of_a_lock_can_be_read_in_the_database(plans: World, alex: Person) -> None:
     """R-115: a locked path is a name, and names are content."""
     alex.lock(f"{ROOT}/unmistakable-name")

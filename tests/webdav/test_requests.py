@@ -9,6 +9,7 @@ import pytest
 from wsgidav.xml_tools import string_to_xml
 
 from keystead.core.stores.files import CHUNK_BYTES
+from keystead.frontends.webdav import provider
 from keystead.frontends.webdav.paths import encoded
 from support.webdav import PLANS, ROOT
 
@@ -306,15 +307,46 @@ def test_too_many_properties(alex: Person) -> None:
         b'<D:propfind xmlns:D="DAV:"><D:prop>',
         b'<!DOCTYPE a [<!ENTITY x "y">]><D:propfind xmlns:D="DAV:"><D:prop>&x;</D:prop></D:propfind>',
         b"<a/>",
+        b"<a>" * 20_000 + b"</a>" * 20_000,
+        b'<D:propfind xmlns:D="DAV:"><D:prop>' + b"".join(b"<a%d/>" % index for index in range(200)) + b"</D:prop></D:propfind>",
+        b"\xff\xfe<\x00",
     ],
 )
 def test_bodies_that_are_not_taken(alex: Person, body: bytes) -> None:
     answer = alex.ask("PROPFIND", f"{ROOT}/", body, Depth="0")
-    assert (answer.status, answer.text) == (400, "400 Bad Request\n")
+    assert answer.status == 400
+    assert "request_invalid" in answer.text or answer.text == "400 Bad Request\n"
 
 
 def test_a_large_body_of_anything_but_a_file(alex: Person) -> None:
     assert alex.ask("PROPFIND", f"{ROOT}/", b"x" * 300_000, Depth="0").status == 413
+
+
+@pytest.mark.parametrize("method", ["PROPPATCH", "LOCK"])
+def test_elements_inside_elements_without_end(alex: Person, method: str) -> None:
+    alex.put(f"{ROOT}/nested", b"1")
+    answer = alex.ask(method, f"{ROOT}/nested", patch("<a>" * 20_000 + "</a>" * 20_000))
+    assert (answer.status, "request_invalid" in answer.text) == (400, True)
+
+
+def test_a_folder_that_is_too_large_is_not_listed(alex: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    alex.ask("MKCOL", f"{ROOT}/wide")
+    for index in range(4):
+        alex.put(f"{ROOT}/wide/{index}", b"1")
+    monkeypatch.setattr(provider, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(provider, "PAGE", 2)
+    answer = alex.ask("PROPFIND", f"{ROOT}/wide/", Depth="1")
+    assert (answer.status, "folder_too_large" in answer.text) == (507, True)
+    assert alex.ask("PROPFIND", f"{ROOT}/wide/", Depth="0").status == 207
+    assert alex.ask("DELETE", f"{ROOT}/wide/").status == 204
+
+
+def test_a_folder_is_listed_page_by_page(alex: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    alex.ask("MKCOL", f"{ROOT}/paged")
+    for index in range(6):
+        alex.put(f"{ROOT}/paged/{index}", b"1")
+    monkeypatch.setattr(provider, "PAGE", 2)
+    assert len(alex.names(f"{ROOT}/paged/")) == 7
 
 
 def test_OPTIONS_says_what_is_there(alex: Person) -> None:

@@ -161,6 +161,47 @@ def test_a_head_must_have_come_in_time(strict: Face) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_body_that_trickles_in_is_given_up(strict: Face) -> None:
+    alex = strict.person("alex@contoso.example")
+    with ExitStack() as stack:
+        sock = connected(strict, stack)
+        sock.sendall(alex.head("PUT", f"{ROOT}/trickle", "Content-Length: 100000"))
+        stopped = threading.Event()
+
+        def trickle() -> None:
+            try:
+                while not stopped.wait(0.2):
+                    sock.sendall(b"x")
+            except OSError:
+                return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        answer = ended(sock)
+        stopped.set()
+        thread.join()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert alex.get(f"{ROOT}/trickle").status == 404
+
+
+def test_one_person_does_not_hold_all_threads(plans: World) -> None:
+    with running(plans, threads=4, config=WebdavConfig(threads=8)) as face, ExitStack() as stack:
+        alex, blake = (face.person(f"{local}@contoso.example") for local in ("alex", "blake"))
+        for index in range(2):  # half of four
+            sock = connected(face, stack)
+            sock.sendall(alex.head("PUT", f"{ROOT}/held-{index}", "Content-Length: 10", "Expect: 100-continue"))
+            assert sock.recv(100).startswith(b"HTTP/1.1 100 ")
+        answer = alex.get(f"{ROOT}/nothing")
+        assert (answer.status, "too_many_requests" in answer.text) == (503, True)
+        assert blake.get(f"{ROOT}/nothing").status == 404
+        sock = connected(face, stack)
+        sock.sendall(blake.head("PUT", f"{ROOT}/held", "Content-Length: 10", "Expect: 100-continue"))
+        assert sock.recv(100).startswith(b"HTTP/1.1 100 ")
+        assert blake.get(f"{ROOT}/nothing").status == 503, "three of four for a tenant"
+        stack.close()
+        until(lambda: alex.get(f"{ROOT}/nothing").status == 404)
+
+
 def test_more_connections_than_are_taken_are_closed(strict: Face) -> None:
     with ExitStack() as stack:
         opened = [connected(strict, stack) for _ in range(30)]
@@ -186,6 +227,7 @@ def test_a_client_that_takes_nothing_is_let_go(strict: Face) -> None:
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", b"414"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nAuthorization: Basic a\r\nAuthorization: Basic b\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nno header\r\n\r\n", b"400"),
         (b"GET / HTTP/2.0\r\n\r\n", b"505"),
         (b"get / HTTP/1.1\r\n\r\n", b"400"),

@@ -233,7 +233,7 @@ class WebdavConfig:
 
     Attributes:
         listen: HOST:PORT; port 0 takes a free one. Empty: no WebDAV.
-        threads: how many requests run at once in a process.
+        threads: how many requests run at once in a process; half of them at most for one person.
         max_connections: how many connections a process keeps at once.
         header_timeout: how long a client may take for its headers, and for agreeing on TLS.
         body_timeout: how long a client may go without sending or taking a byte, and how long an idle connection is kept.
@@ -241,7 +241,7 @@ class WebdavConfig:
     """
 
     listen: str = ""
-    threads: int = 16
+    threads: int = 32
     max_connections: int = 1_000
     header_timeout: int = 10_000
     body_timeout: int = 20_000

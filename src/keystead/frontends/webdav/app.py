@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from io import BytesIO
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -21,6 +22,7 @@ from wsgidav.dav_error import DAVError, PRECONDITION_CODE_PropfindFiniteDepth
 from wsgidav.mw.base_mw import BaseMiddleware
 from wsgidav.request_resolver import RequestResolver
 from wsgidav.wsgidav_app import WsgiDAVApp
+from wsgidav.xml_tools import string_to_xml
 
 from keystead.api.wire import REQUEST_ID
 from keystead.core.access.principal import NOBODY, Principal
@@ -32,6 +34,7 @@ from keystead.frontends.webdav.errors import Answered, headers, page, phrase, st
 from keystead.frontends.webdav.locks import LockStorage
 from keystead.frontends.webdav.paths import Target, read_target
 from keystead.frontends.webdav.provider import CREATED, MTIME, SitesProvider
+from keystead.frontends.webdav.shares import Shares
 from keystead.frontends.webdav.visit import CHANGING, READING, VISIT, Visit, present
 
 if TYPE_CHECKING:
@@ -46,6 +49,9 @@ log = logging.getLogger("keystead.webdav")
 METHODS = frozenset(READING) | frozenset(CHANGING)
 XML_BYTES = 256 * 1024
 """Largest body of anything but a PUT: lists of properties, and locks."""
+MAX_DEPTH = 64
+MAX_NAMES = 128
+"""Elements inside elements, and properties asked for in one request."""
 SAFE_HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 CONTENT_HEADERS = (("Content-Disposition", "attachment"), ("Content-Security-Policy", "default-src 'none'; sandbox"))
 """Content is somebody else's: should a browser get it, it must neither show nor run it on this origin."""
@@ -98,6 +104,7 @@ class WebdavParts:
         services: the service.
         dispatcher: knows who may call what.
         refused: records a refusal or an integrity failure.
+        threads: how many requests run at once.
         known: whom credentials name that are no token, by the caller's address and whether somebody passed the request on: in dev homes.
         began: told when a request's head is there; ended: told when it is over. Neither may block.
         caller: the address of a caller, from that of the connection and X-Forwarded-For.
@@ -106,6 +113,7 @@ class WebdavParts:
     services: Services
     dispatcher: Dispatcher
     refused: Callable[[Any, KeysteadError], None]
+    threads: int = 16
     known: Callable[[Shown, str, bool], Principal | None] = field(default=_no_other_way)
     began: Callable[[], None] = field(default=lambda: None)
     ended: Callable[[Seen], None] = field(default=_nobody_looks)
@@ -117,6 +125,7 @@ class WebdavApp:
 
     def __init__(self, parts: WebdavParts) -> None:
         self._parts = parts
+        self._shares = Shares(parts.threads)
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)  # what it logs holds names and bodies
         self._library = WsgiDAVApp(
             {
@@ -134,7 +143,7 @@ class WebdavApp:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         """Answer one request."""
-        exchange = _Exchange(self._parts, self._library, environ, start_response)
+        exchange = _Exchange(self._parts, self._shares, self._library, environ, start_response)
         self._parts.began()
         try:
             yield from exchange.run()
@@ -174,8 +183,9 @@ def _no_write(_data: bytes) -> object:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, parts: WebdavParts, library: WsgiDAVApp, environ: Environ, start_response: StartResponse) -> None:
+    def __init__(self, parts: WebdavParts, shares: Shares, library: WsgiDAVApp, environ: Environ, start_response: StartResponse) -> None:
         self.parts = parts
+        self.shares = shares
         self.library = library
         self.environ = environ
         self.start_response = start_response
@@ -237,11 +247,14 @@ class _Exchange:
             raise Forbidden("provider_never_reads", f"{self.principal.upn} belongs to no tenant", "sign in as a person of a tenant")
         visit = Visit(services, self.parts.dispatcher, self.principal, self.id, self.client_ip, self.method, target)
         visit.admit()
+        if self.method in _XML and int(self.environ.get("CONTENT_LENGTH") or 0):
+            self._check_xml()
         self.visit = self.environ[VISIT] = present.visit = visit
         self.environ["PATH_INFO"] = target.path
         self.environ["wsgidav.auth.user_name"] = self.principal.upn
-        for piece in self.library(self.environ, self._start):
-            yield self._page or piece
+        with self.shares.taken(self.principal.upn, self.principal.tenant_id):
+            for piece in self.library(self.environ, self._start):
+                yield self._page or piece
 
     # -- before anybody is asked who they are ------------------------------------------------------------------------------------------
 
@@ -254,6 +267,8 @@ class _Exchange:
         environ = self.environ
         if self.method not in METHODS:
             raise InvalidRequest("method_not_allowed", "that method is not served here", f"methods are {', '.join(sorted(METHODS))}")
+        if not environ.get("HTTP_HOST"):
+            raise InvalidRequest("header_invalid", "the header Host is missing", "HTTP/1.1 needs it")
         self._check_body()
         if self.method == "PROPFIND" and environ.get("HTTP_DEPTH", "infinity").lower() == "infinity":
             raise DAVError(403, err_condition=PRECONDITION_CODE_PropfindFiniteDepth)
@@ -279,6 +294,26 @@ class _Exchange:
             raise InvalidRequest("request_too_large", f"the body of {self.method} has more than {XML_BYTES} bytes", "send less at a time")
         if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
             raise InvalidRequest("media_type_wrong", "compressed requests are not taken", "send it without Content-Encoding")
+
+    def _check_xml(self) -> None:
+        """Take in a body of XML and look how deep and how wide it is: the library goes into it by recursion, and answers each name for each file.
+
+        Raises:
+            InvalidRequest: `request_invalid`: it is no XML, declares something, or is too deep; or too many properties are asked for.
+        """
+        data = self.environ["wsgi.input"].read(int(self.environ["CONTENT_LENGTH"]))
+        self.environ["wsgi.input"] = BytesIO(data)
+        try:
+            layer = [string_to_xml(data)]
+        except Exception as error:  # what the parsers raise has no class in common
+            raise InvalidRequest("request_invalid", "the body is no XML that is taken", "send XML without declarations") from error
+        most = MAX_NAMES if self.method == "PROPFIND" else XML_BYTES
+        for _depth in range(MAX_DEPTH):
+            layer = [child for element in layer for child in element]
+            if len(layer) > most:
+                raise InvalidRequest("request_invalid", f"more than {most} properties are asked for", "ask for fewer at a time")
+        if layer:
+            raise InvalidRequest("request_invalid", f"the body is more than {MAX_DEPTH} elements deep", "send less")
 
     def _destination(self, given: str) -> str:
         """Where a copy or a move goes to, as a canonical path.
@@ -352,6 +387,7 @@ class _Exchange:
             yield body
 
 
+_XML = frozenset({"PROPFIND", "PROPPATCH", "LOCK"})
 _HTML = "text/html; charset=utf-8"
 _FORWARDED = ("FORWARDED", "VIA", "X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_REAL_IP")
 

@@ -25,6 +25,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "quota_exceeded": HTTPStatus.INSUFFICIENT_STORAGE,
     "file_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "properties_too_large": HTTPStatus.INSUFFICIENT_STORAGE,
+    "folder_too_large": HTTPStatus.INSUFFICIENT_STORAGE,
     "too_many_locks": HTTPStatus.INSUFFICIENT_STORAGE,
     "file_changed": HTTPStatus.PRECONDITION_FAILED,
     "file_exists": HTTPStatus.PRECONDITION_FAILED,

@@ -19,7 +19,7 @@ from wsgidav.dav_error import (
     PRECONDITION_CODE_MissingLockToken,
 )
 
-from keystead.core.errors import Conflict, Forbidden, NotFound
+from keystead.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from keystead.frontends.webdav.errors import answered
 from keystead.frontends.webdav.paths import site_named
 from keystead.frontends.webdav.visit import present
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LONGEST = 3_600
 """Seconds a lock lasts at most without being refreshed: whoever asks for more, or for no end, gets so many."""
+OWNER_BYTES = 4096
+"""What a client may say of who holds a lock."""
 PREFIX = "opaquelocktoken:"
 
 LockDict = dict[str, Any]
@@ -57,6 +59,8 @@ class LockStorage:
     def create(self, path: str, lock: LockDict) -> LockDict:
         """Keep a lock; what it is given in full is put into the dictionary too."""
         visit, opened = _visit_of(path)
+        if len(lock["owner"]) > OWNER_BYTES:
+            raise InvalidRequest("request_too_large", f"the owner of a lock has more than {OWNER_BYTES} bytes", "say less of who it is")
         seconds = _seconds(lock["timeout"])
         made = Lock(
             token=f"{PREFIX}{uuid.UUID(bytes=visit.services.random(16), version=4)}",

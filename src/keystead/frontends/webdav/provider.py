@@ -44,6 +44,8 @@ Thing: TypeAlias = "File | Folder"
 
 MAX_SITES = 1_000
 """How many sites the list of sites shows."""
+MAX_MEMBERS = 20_000
+"""What a folder may hold that is listed: the whole answer is made before it goes out."""
 MAX_PROPERTIES = 64 * 1024
 """Bytes of what clients may set on one file or folder."""
 PAGE = 1_000
@@ -415,6 +417,12 @@ class Folder(_Node, DAVCollection):
         after = ""
         opened = self.opened
         while True:
+            if len(found) > MAX_MEMBERS:
+                raise PreconditionFailed(
+                    "folder_too_large",
+                    f"the folder has more than {MAX_MEMBERS} files and folders",
+                    "keystead site ls lists it page by page",
+                )
             page = files.listing(self.visit.services, opened, self.file_path, after=after, limit=PAGE)
             for entry in page:
                 names = (*self.names, entry.name)

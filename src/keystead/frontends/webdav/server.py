@@ -42,6 +42,8 @@ SMALL_REST = 64 * 1024
 """Of a body that nobody wanted: up to so many bytes are read so that the connection can be used again."""
 PIECE = 256 * 1024
 """How much is sent at a time: a client must take so much within the time limit."""
+SLOWEST = 1024
+"""Bytes a second that a body must come at, on the whole: who sends one now and then holds a thread for nothing."""
 _LINE = 64 * 1024
 _CHUNK_LINE = 1024
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
@@ -57,10 +59,15 @@ class _Reader:
         self._timeout = timeout
         self._kept = b""
         self.bytes_read = 0
+        self._began, self._before = 0.0, 0
         self.until: float | None = None
         """When the head must be there, on the monotonic clock; None while a body is read."""
         self.before: Callable[[], None] | None = None
         """Called before the first byte of a body is waited for: tells the client to send it."""
+
+    def begin_body(self) -> None:
+        """The head is there; a body must come at some pace from now on."""
+        self.until, self._began, self._before = None, time.monotonic(), self.bytes_read
 
     def has_data(self) -> bool:
         """Whether something is there that the system will not tell of again."""
@@ -101,11 +108,14 @@ class _Reader:
         before, self.before = self.before, None
         if before is not None:
             before()
+        now = time.monotonic()
         left = self._timeout
         if self.until is not None:
-            left = self.until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
+            left = self.until - now
+        elif now - self._began > self._timeout and (self.bytes_read - self._before) < SLOWEST * (now - self._began):
+            left = 0.0
+        if left <= 0:
+            raise TimeoutError("timed out")
         self._sock.settimeout(left)
         got = self._sock.recv_into(into)
         self.bytes_read += got
@@ -172,7 +182,7 @@ class _Request(HTTPRequest):
         try:
             super().parse_request()
         finally:
-            rfile.until = None
+            rfile.begin_body()
         if self.inheaders.pop(_EXPECTS, b"").lower() == b"100-continue" and self.ready:
             rfile.before = lambda: self.conn.wfile.write(_CONTINUE)
 
