@@ -352,7 +352,7 @@ class Walk:
                 found = self.add(new_node(self._services, self._opened, NodeKind.FOLDER, node.id, name), name)
                 self.made.append(found)
             if found is None:
-                raise NotFound("folder_not_found", "a folder above it is not there", "make the folder first")
+                raise NotFound("folder_not_found", "a folder above it is not there", "make the folder first, or with --parents all of them")
             if found.kind is not NodeKind.FOLDER:
                 raise not_a_folder(found)
             node = found
@@ -389,4 +389,4 @@ def not_a_folder(node: Node) -> Conflict:
 
 def not_a_file(node: Node) -> Conflict:
     """A folder where a file should be."""
-    return Conflict("not_a_file", f"{node.id} is a folder, not a file", "give another path")
+    return Conflict("not_a_file", f"{node.id} is a folder, not a file", "give the path of a file, or --recursive for all that is in a folder")
