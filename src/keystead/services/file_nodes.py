@@ -389,4 +389,6 @@ def not_a_folder(node: Node) -> Conflict:
 
 def not_a_file(node: Node) -> Conflict:
     """A folder where a file should be."""
-    return Conflict("not_a_file", f"{node.id} is a folder, not a file", "give the path of a file, or --recursive for all that is in a folder")
+    return Conflict(
+        "not_a_file", f"{node.id} is a folder, not a file", "give the path of a file, or --recursive for all that is in a folder"
+    )
