@@ -15,7 +15,7 @@ from keystead.core.formats.files import chunk_digest, damaged
 from keystead.core.stores.files import NodeKind
 from keystead.services.file_chunks import ChunkGone, open_chunk
 from keystead.services.file_nodes import LAST_PLACE, Trunk, open_name, open_properties
-from keystead.services.files import open_manifest
+from keystead.services.file_reading import open_manifest
 from keystead.services.sites import Use, opened_site
 
 if TYPE_CHECKING:

@@ -33,14 +33,14 @@ from keystead.services.alerting import raise_alert, resolve_alerts
 from keystead.services.auditing import record_system
 from keystead.services.file_chunks import ChunkGone, ChunkWriter, open_chunk
 from keystead.services.file_nodes import LAST_PLACE, Trunk, open_name, open_properties, seal_name, seal_properties
-from keystead.services.files import open_manifest, seal_manifest
+from keystead.services.file_reading import open_manifest, seal_manifest
 from keystead.services.jobs.files import settle
 from keystead.services.jobs.rows import new_job
 from keystead.services.jobs.slices import LostLeaseError, done, save
 from keystead.services.sites import Use, with_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from keystead.core.jobs import Job
     from keystead.core.keys.hierarchy import SiteKeys
@@ -412,6 +412,7 @@ def _store(services: Services, tx: Tx, opened: OpenSite, writer: ChunkWriter, wo
     tx.files.succeed(site.id, pairs)
     changed: list[Node] = []
     touched: set[str] = set()
+    older_of = {new.chunk_id: old.chunk_id for old, new in work.known.items()}
     for piece in work.pieces:
         row = piece.row
         if piece.manifest is None or tx.files.version(site.id, row.node_id, row.number) != row:
@@ -426,7 +427,7 @@ def _store(services: Services, tx: Tx, opened: OpenSite, writer: ChunkWriter, wo
         tx.files.update_version(replace(row, key_version=site.key_version, manifest=sealed))
         touched.add(row.node_id)
         node = tx.files.node(site.id, row.node_id)
-        _use(tx, row, list(there.values()), work, current=node is not None and node.version == row.number)
+        _use(tx, row, list(there.values()), older_of, current=node is not None and node.version == row.number)
         if node is not None and node.version == row.number:
             if hashlib.sha256(row.manifest).digest() != node.manifest_digest:  # the tree would make it good
                 raise damaged(f"{row.node_id} version {row.number}")
@@ -437,21 +438,20 @@ def _store(services: Services, tx: Tx, opened: OpenSite, writer: ChunkWriter, wo
     return sum(chunk.length for chunk in stored) - sum(_dropped(services, tx, opened, node_id) for node_id in touched)
 
 
-def _use(tx: Tx, row: FileVersion, chunks: Sequence[Chunk], work: _Work, *, current: bool) -> None:
+def _use(tx: Tx, row: FileVersion, chunks: Sequence[Chunk], older_of: Mapping[str, str], *, current: bool) -> None:
     """Say of the chunks of a version that has just come under the new key which version is the last that uses them.
 
     They were made as the older ones were then. Since, a version may have come about that keeps an older one, or does without it.
     """
-    older = {new.chunk_id: old.chunk_id for old, new in work.known.items()}
     lasts: dict[int | None, list[str]] = {}
-    there = {} if current else tx.files.chunks(row.site_id, [older[chunk.id] for chunk in chunks if chunk.last_version is None])
+    there = {} if current else tx.files.chunks(row.site_id, [older_of[chunk.id] for chunk in chunks if chunk.last_version is None])
     for chunk in chunks:
         if current:
             last = None
         elif chunk.last_version is not None:
             last = max(chunk.last_version, row.number)
         else:
-            old = there.get(older[chunk.id])
+            old = there.get(older_of[chunk.id])
             last = old.last_version if old is not None else None
         if last != chunk.last_version:
             lasts.setdefault(last, []).append(chunk.id)

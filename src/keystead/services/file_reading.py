@@ -1,0 +1,410 @@
+"""Reading files: a version is opened, with the tree vouching for its row and the manifest for its chunks, and then its chunks one by one.
+
+What is given out was written so by Keystead, in this order, for this file; whatever else the database or an object holds is an integrity
+failure that names the file. Access is checked again before each chunk (design section 5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keystead.core.audit.record import RecordType
+from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
+from keystead.core.formats.aead import NONCE_BYTES
+from keystead.core.formats.files import Manifest, damaged, decode_manifest, encode_manifest, manifest_context
+from keystead.core.formats.sealed_object import open_object, seal
+from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
+from keystead.core.stores.paths import split_path
+from keystead.services.auditing import record
+from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, fetched, opened_box
+from keystead.services.file_nodes import Trunk, Walk, not_a_file, not_found
+from keystead.services.sites import reopened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from keystead.api.call import Call
+    from keystead.core.stores.files import Chunk
+    from keystead.ports.tx import Tx
+    from keystead.services.context import Services
+    from keystead.services.sites import OpenSite
+
+ATTEMPTS = 5
+"""How often something is started over for a site whose key changes meanwhile."""
+ROWS = 64
+"""Chunks whose rows are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """One version of a file, its manifest open.
+
+    Attributes:
+        opened: the site, with the keys the version lies under.
+        number: of the version; 0 for a file that was made without content.
+        key_version: of the site key that its manifest is sealed under.
+    """
+
+    opened: OpenSite
+    node: Node
+    number: int
+    key_version: int
+    manifest: Manifest
+
+    @property
+    def is_older(self) -> bool:
+        """Whether it lies under an older site key than new versions: then none of its chunks may be kept, or a move would pass them over."""
+        return self.key_version != self.opened.site.key_version
+
+    @property
+    def what(self) -> str:
+        """How errors name it."""
+        return f"{self.node.id} version {self.number}"
+
+
+def read(
+    services: Services,
+    call: Call,
+    opened: OpenSite,
+    node: Node,
+    *,
+    version: int | None = None,
+    offset: int = 0,
+    length: int | None = None,
+) -> Iterator[bytes]:
+    """Some bytes of a file, chunk by chunk; each is opened when it is asked for, and access is checked before.
+
+    Args:
+        services: the service.
+        call: who reads.
+        opened: the site.
+        node: the file, as `find` gave it.
+        version: number of a version; the current one by default.
+        offset: the first byte, at most the size.
+        length: how many; up to the end by default, and no more than there are.
+
+    Raises:
+        NotFound: `file_not_found`: it is gone. `version_not_found`.
+        InvalidRequest: `range_invalid`.
+        IntegrityFailure: `file_damaged`, `file_rolled_back`: also while reading; never other data.
+    """
+    return contents(services, call, open_file(services, call, opened, node, version=version), offset=offset, length=length)
+
+
+def open_file(services: Services, call: Call, opened: OpenSite, node: Node, *, version: int | None = None) -> OpenFile:
+    """One version of a file: its rows are checked, and its manifest is opened.
+
+    Raises:
+        NotFound: `file_not_found`: it is gone. `version_not_found`.
+        Conflict: `not_a_file`.
+        IntegrityFailure: `file_damaged`, `file_rolled_back`.
+    """
+    if node.kind is NodeKind.FOLDER:
+        raise not_a_file(node)
+    return _opened_file(services, call, opened, lambda tx, current: tx.files.node(current.site.id, node.id), version)
+
+
+def open_path(services: Services, call: Call, opened: OpenSite, path: str, *, version: int | None = None) -> OpenFile:
+    """The same by its path, which is found and checked in one transaction. Raises: also as `find`."""
+    names = split_path(path)
+    return _opened_file(services, call, opened, lambda tx, current: Walk(services, tx, current).find(names), version)
+
+
+def _opened_file(
+    services: Services, call: Call, opened: OpenSite, find_node: Callable[[Tx, OpenSite], Node | None], version: int | None
+) -> OpenFile:
+    current = opened
+    for _attempt in range(ATTEMPTS):
+        with services.db.read() as tx:
+            site = tx.sites.find(opened.site.tenant_id, opened.site.id)
+            if site is None:
+                raise site_gone(opened)
+            if site.key_version == current.site.key_version:
+                node = find_node(tx, current)
+                if node is None:
+                    raise not_found()
+                return open_version(tx, current, node, version)
+        current = reopened(services, call, current)
+    raise site_busy(opened)
+
+
+def contents(services: Services, call: Call, file: OpenFile, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    """Bytes of an opened file; that it was read is recorded here. Arguments and errors as `read`."""
+    size = file.manifest.size
+    end = size if length is None else min(size, offset + length)
+    if not 0 <= offset <= size or end < offset:
+        raise out_of_range(offset, size)
+    if not file.opened.owner or services.settings.record_owner_reads:
+        with services.db.write() as tx:
+            parameters = (("Version", str(file.number)), ("Offset", str(offset)), ("Length", str(end - offset)))
+            record_file(services, tx, call, file.opened, file.node.id, "FileDownloaded", parameters)
+    return pieces(services, call, file, offset, end)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallFile:
+    """A file of at most one chunk, opened for reading; `chunk` is None for an empty one."""
+
+    file: OpenFile
+    chunk: Chunk | None
+
+
+def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequence[str]) -> tuple[list[SmallFile], list[str]]:
+    """Open many small files at once; that they were read is recorded here.
+
+    Args:
+        services: the service.
+        call: who reads.
+        opened: the site.
+        node_ids: ids that a listing gave.
+
+    Returns:
+        The files in the order they are best read in, and the ids of those that are gone, are no files, or have more than one chunk.
+
+    Raises:
+        IntegrityFailure: `file_damaged`, `file_rolled_back`.
+    """
+    found: list[OpenFile] = []
+    gone: list[str] = []
+    with services.db.read() as tx:
+        trunk = Trunk(tx, opened)
+        nodes, current = tx.files.nodes(opened.site.id, node_ids), tx.files.current(opened.site.id, node_ids)
+        for node_id in node_ids:
+            node = nodes.get(node_id)
+            if node is None or node.kind is NodeKind.FOLDER or node.size > CHUNK_BYTES:
+                gone.append(node_id)
+            else:
+                trunk.check(node_id)
+                found.append(_opened_version(opened, node, node.version, current.get(node_id)))
+        chunks = tx.files.chunks(opened.site.id, [entry.chunk_id for file in found for entry in file.manifest.entries])
+    if not opened.owner or services.settings.record_owner_reads:
+        with services.db.write() as tx:
+            for file in found:
+                record_file(services, tx, call, opened, file.node.id, "FileDownloaded", (("Version", str(file.number)),))
+    small = [SmallFile(file, chunks.get(file.manifest.entries[0].chunk_id) if file.manifest.entries else None) for file in found]
+    return sorted(small, key=_place), gone
+
+
+def read_many(services: Services, call: Call, opened: OpenSite, found: Sequence[SmallFile]) -> Iterator[tuple[Node, bytes]]:
+    """The bytes of small files; chunks that lie one behind the other are fetched at once.
+
+    Raises: as `read`, for the file that is not what was written.
+    """
+    policy = opened.opened
+    groups = list(_side_by_side(found))
+    for group, box in zip(groups, fetched(services, map(_span, groups)), strict=True):
+        policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
+        start = _span(group)[1]
+        for one in group:
+            yield one.file.node, _small(services, call, one, memoryview(box), start)
+
+
+def _span(group: Sequence[SmallFile]) -> tuple[str, int, int]:
+    """Where the chunks of a group lie: object, offset and length in bytes."""
+    first, last = group[0].chunk, group[-1].chunk
+    if first is None or last is None:
+        return "", 0, 0
+    return first.object_ref, first.offset, last.offset + last.length - first.offset
+
+
+def _small(services: Services, call: Call, one: SmallFile, box: memoryview, start: int) -> bytes:
+    """The bytes of one of them, out of what was fetched where there is that."""
+    file, chunk = one.file, one.chunk
+    if not file.manifest.entries:
+        return b""
+    if chunk is None or not box:
+        return b"".join(pieces(services, call, file, 0, file.manifest.size))
+    entry = file.manifest.entries[0]
+    part = box[chunk.offset - start : chunk.offset - start + chunk.length]
+    return opened_box(file.opened, chunk, entry, part, f"{file.what}, chunk 0 ({entry.chunk_id})")
+
+
+def _side_by_side(found: Sequence[SmallFile]) -> Iterator[list[SmallFile]]:
+    """Groups of files whose chunks lie one behind the other in one object, each group at most as large as a chunk."""
+    group: list[SmallFile] = []
+    ref, end, size = "", -1, 0
+    for one in found:
+        chunk = one.chunk
+        if group and (chunk is None or (chunk.object_ref, chunk.offset) != (ref, end) or size + chunk.length > CHUNK_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(one)
+        if chunk is not None:
+            ref, end, size = chunk.object_ref, chunk.offset + chunk.length, size + chunk.length
+    if group:
+        yield group
+
+
+def _place(one: SmallFile) -> tuple[str, int]:
+    return (one.chunk.object_ref, one.chunk.offset) if one.chunk is not None else ("", 0)
+
+
+def open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None) -> OpenFile:
+    """A version of a file that was just read, checked against the tree."""
+    Trunk(tx, opened).check(node.id)
+    if node.kind is NodeKind.FOLDER:
+        raise not_a_file(node)
+    wanted = node.version if number is None else number
+    if not wanted and node.version:
+        raise NotFound("version_not_found", f"the file {node.id} has no version 0", "keystead site versions lists them")
+    return _opened_version(opened, node, wanted, tx.files.version(opened.site.id, node.id, wanted) if wanted else None)
+
+
+def _opened_version(opened: OpenSite, node: Node, number: int, row: FileVersion | None) -> OpenFile:
+    """A version of a file that the tree has vouched for, of its row."""
+    if not number:
+        return OpenFile(opened, node, 0, opened.site.key_version, Manifest(0, ()))
+    what = f"{node.id} version {number}"
+    if row is None and number != node.version:
+        raise NotFound("version_not_found", f"the file {node.id} has no version {number}", "keystead site versions lists them")
+    if row is None or (number == node.version and hashlib.sha256(row.manifest).digest() != node.manifest_digest):
+        raise damaged(what)
+    manifest = open_manifest(opened, row)
+    if manifest.size != row.size or (number == node.version and manifest.size != node.size):
+        raise damaged(what)
+    return OpenFile(opened, node, number, row.key_version, manifest)
+
+
+def open_manifest(opened: OpenSite, row: FileVersion) -> Manifest:
+    """The manifest of a version.
+
+    Raises:
+        IntegrityFailure: `file_damaged`.
+    """
+    what = f"{row.node_id} version {row.number}"
+    try:
+        data = open_object(
+            opened.keys_of(row.key_version, f"file {what}").seal,
+            row.manifest,
+            key_id=opened.site.id,
+            key_version=row.key_version,
+            context=manifest_context(opened.site.tenant_id, opened.site.id, row.node_id, row.number),
+            object_name=what,
+        )
+    except IntegrityFailure as error:
+        if error.code != "object_damaged":
+            raise
+        raise damaged(what) from error
+    return decode_manifest(data, object_name=what)
+
+
+def seal_manifest(services: Services, opened: OpenSite, node_id: str, number: int, manifest: Manifest) -> bytes:
+    """A manifest, sealed under the site's newest key of that opening."""
+    return seal(
+        opened.keys.seal,
+        encode_manifest(manifest),
+        key_id=opened.site.id,
+        key_version=opened.site.key_version,
+        context=manifest_context(opened.site.tenant_id, opened.site.id, node_id, number),
+        nonce=services.random(NONCE_BYTES),
+    )
+
+
+def pieces(services: Services, call: Call, file: OpenFile, offset: int, end: int) -> Iterator[bytes]:
+    """The bytes of a file between two offsets, chunk by chunk; both are within it. Raises: as `read`."""
+    if offset >= end:
+        return
+    last = (end - 1) // CHUNK_BYTES
+    reading = _Reading(services, call, file, last)
+    for index in range(offset // CHUNK_BYTES, last + 1):
+        data = reading.chunk(index)
+        start, stop = max(0, offset - index * CHUNK_BYTES), min(len(data), end - index * CHUNK_BYTES)
+        yield data if stop - start == len(data) else data[start:stop]
+
+
+class _Reading:
+    """Reads chunks of a version one after the other; a move may put them elsewhere meanwhile, and a roll change the policy."""
+
+    def __init__(self, services: Services, call: Call, file: OpenFile, last: int) -> None:
+        """`last`: the last chunk that will be asked for."""
+        self._services = services
+        self._call = call
+        self._file = file
+        self._opened = file.opened
+        self._policy = file.opened.opened
+        self._last = last
+        self._rows: dict[str, Chunk] = {}
+        self._ahead = Ahead(services)
+
+    def chunk(self, index: int) -> bytes:
+        """The bytes of one chunk. Raises: `KeyDenied`, `Unavailable`, `IntegrityFailure`, `NotFound` for a file that was deleted."""
+        self._recheck()
+        for again in (True, False):
+            entry, row, what = self._file.manifest.entries[index], self._row(index), self._what(index)
+            if row is not None:
+                with suppress(ChunkGone):
+                    box = self._ahead.take(row, entry, what)
+                    self._look_ahead(index)
+                    return opened_box(self._opened, row, entry, box, what)
+            if again:
+                self._look_again()
+        raise damaged(f"{what}, which is missing,")
+
+    def _look_ahead(self, index: int) -> None:
+        for following in range(index + 1, min(index + AHEAD, self._last) + 1):
+            entry = self._file.manifest.entries[following]
+            row = self._rows.get(entry.chunk_id)
+            if row is not None:
+                self._ahead.want(row, entry, self._what(following))
+
+    def _what(self, index: int) -> str:
+        """How errors name a chunk."""
+        return f"{self._file.what}, chunk {index} ({self._file.manifest.entries[index].chunk_id})"
+
+    def _recheck(self) -> None:
+        """Whether the key may still be used (design section 5). A policy that is gone was replaced: the site says by which."""
+        operation, request_id = self._opened.operation, self._call.request_id
+        try:
+            self._policy = self._services.keyring.recheck(self._policy, operation, request_id=request_id)
+        except NotFound:
+            self._look_again()
+
+    def _row(self, index: int) -> Chunk | None:
+        entry = self._file.manifest.entries[index]
+        if entry.chunk_id not in self._rows:
+            wanted = [one.chunk_id for one in self._file.manifest.entries[index : index + ROWS]]
+            with self._services.db.read() as tx:
+                self._rows = tx.files.chunks(self._opened.site.id, wanted)
+        return self._rows.get(entry.chunk_id)
+
+    def _look_again(self) -> None:
+        """The same version as its rows are now. A version never changes its content, so the reader goes on where it was."""
+        self._opened = reopened(self._services, self._call, self._opened)
+        self._policy = self._opened.opened
+        number = self._file.number
+        self._file = open_file(self._services, self._call, self._opened, self._file.node, version=number)
+        self._opened = self._file.opened
+        self._rows = {}
+
+
+def record_file(
+    services: Services, tx: Tx, call: Call, opened: OpenSite, object_id: str, operation: str, parameters: tuple[tuple[str, str], ...] = ()
+) -> None:
+    """The record of something done to a file: ids and numbers, never a name."""
+    record(
+        services,
+        tx,
+        call,
+        object_id,
+        (("Site", opened.site.url), *parameters),
+        operation=operation,
+        record_type=RecordType.SHAREPOINT_FILE,
+    )
+
+
+def out_of_range(offset: int, size: int) -> InvalidRequest:
+    """What is raised for bytes that begin behind the end of a file."""
+    return InvalidRequest("range_invalid", f"the file has {size} bytes, and none at {offset}", "begin at its end at most")
+
+
+def site_busy(opened: OpenSite) -> Conflict:
+    """What is raised when a site's key changes again and again."""
+    return Conflict("site_busy", f"the key of the site {opened.site.url} changed {ATTEMPTS} times meanwhile", "try again")
+
+
+def site_gone(opened: OpenSite) -> NotFound:
+    """What is raised for a site that was deleted after it was opened."""
+    return NotFound("site_not_found", f"the site {opened.site.url} was deleted meanwhile", "")
