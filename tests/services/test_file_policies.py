@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -258,6 +259,37 @@ def test_recovery_uses_the_availability_key_once_on_record_and_ends_under_a_fres
     assert files.policies() == {ended.policy_id}
     assert ended.policy_id != first.policy_id
     assert files.health() == "healthy"
+    all_there(files, url)
+
+
+def test_keys_lost_in_the_middle_of_a_roll_are_recovered_and_the_roll_goes_on(files: FilesWorld) -> None:
+    """R-124: whichever TIK a site lies under, none is out of reach."""
+    (url,) = files.sites
+    other = files.site(files={"b": b"bread"})
+    files.register()
+    newer = files.key(files.vaults[0], "files")
+    fresh = files.pair("fresh")
+    slow = files.world.process("slow", settings=replace(files.world.settings, rewrap_batch=1))
+    files.roll("primary", newer, wait=False)
+    run_one(slow.services, stopping=lambda: True)
+    assert len({files.show(one).policy_id for one in (url, other)}) == 2
+    with pytest.raises(PreconditionFailed) as refused:
+        files.recover(*fresh)
+    assert refused.value.code == "not_in_recovery"
+    for uri in (files.primary, files.secondary, newer):
+        files.switch(uri, on=False)
+    run_due(files.world.services)
+    assert files.status().state == "Rolling"
+    for one in (url, other):
+        with pytest.raises(KeyDenied):
+            files.get(one, "a.txt")
+    assert files.recover(*fresh, wait=False).state == "Rolling"
+    all_there(files, url)
+    assert files.get(other, "b") == b"bread"
+    files.world.clock.advance(10 * 60_000)
+    run_due(files.world.services)
+    ended = files.status()
+    assert (ended.state, ended.primary_key_uri, ended.secondary_key_uri) == ("Registered", *fresh)
     all_there(files, url)
 
 

@@ -31,6 +31,7 @@ EXIT_OF_CODE: Mapping[str, int] = {
     **dict.fromkeys(("vault_unavailable", "database_unavailable", "storage_full", "storage_unavailable"), 5),
     **dict.fromkeys(("vault_answer_wrong", "envelope_damaged", "check_value_mismatch", "policy_key_damaged", "shred_key_destroyed"), 6),
     **dict.fromkeys(("wrapped_key_damaged", "mailbox_key_missing", "object_missing", "object_truncated", "object_damaged"), 6),
+    **dict.fromkeys(("site_key_missing", "file_damaged", "file_rolled_back"), 6),
 }
 """Exit code by the code in a failed job's error; others are "unavailable, try again", because a job's owner can try again."""
 EXIT_JOB_CANCELLED = 3

@@ -107,41 +107,76 @@ def recover(services: Services, call: Call, request: t.RecoverFiles) -> FilesSta
     """The customer's explicit instruction to use the availability key, since both keys are lost (R-124 to R-126).
 
     The instruction is on the log before the key is touched. The availability key unwraps the TIK once; wrapped by the two new keys it is
-    readable at once. Then a fresh TIK takes its place, as in a roll.
+    readable at once. Then a fresh TIK takes its place, as in a roll. Where the keys were lost while something was under way, each TIK of the
+    geo that does not open is wrapped by the new keys, and what was under way goes on.
     """
     uris = (_with_version(request.primary), _with_version(request.secondary))
     with services.db.read() as tx:
-        geo, lost = _in_force(tx, call, request.geo)
-        copies = copies_of(tx, lost)
-    _state, keys = services.keyring.probe_now(lost)
-    working = [key.key_uri for key in keys if key.outcome.kind is OutcomeClass.SUCCESS]
-    if working:
-        raise PreconditionFailed(
-            "not_in_recovery",
-            f"the files of {geo.geo} are not in recovery: {' and '.join(working)} {'opens' if len(working) == 1 else 'open'}",
-            f"keystead files roll --geo {geo.geo} puts another key in the place of one",
-        )
+        geo = _geo(tx, call, request.geo)
+        policies = [policy for policy in _policies_of(tx, geo) if policy.workload is Workload.FILES]
+        copies = {policy.id: copies_of(tx, policy) for policy in policies}
+    if not policies:
+        raise _not_registered(geo)
+    lost, told = _lost(services, geo, policies)
     report = _checked(services, call, geo.geo, uris)
-    made = _fresh_policy(services, geo, uris)
+    made = _fresh_policy(services, geo, uris) if geo.state is GeoState.REGISTERED else None
     with services.db.write() as tx:
         _require_same(tx, geo)
         asked = (("Geo", geo.geo), *((f"{role.title()}KeyUri", uri) for role, uri in zip(CUSTOMER_ROLES, uris, strict=True)))
-        told = tuple((f"{key.role.title()}Outcome", str(key.outcome)) for key in keys)
-        record(services, tx, call, lost.id, (*asked, *told, ("AvailabilityKey", "True")), record_type=RecordType.SHAREPOINT)
+        identities = ",".join(policy.id for policy in lost)
+        record(services, tx, call, identities, (*asked, *told, ("AvailabilityKey", "True")), record_type=RecordType.SHAREPOINT)
     services.checkpoint("recover: instruction recorded")
     # A crash from here to the commit leaves the record of a use that came to nothing: the safe side.
-    tik = services.keyring.recover_by_instruction(lost, copies)
-    version = PolicyVersion(new_id(services.random), lost.id, lost.version + 1, services.clock.now(), "recovered")
-    again = three_copies(services, lost, version.id, uris, tik)
+    again = [_wrapped_again(services, policy, copies[policy.id], uris) for policy in lost]
     services.checkpoint("recover: copies wrapped")
     with services.db.write() as tx:
         _require_same(tx, geo)
-        if not tx.policies.add_version(lost.id, lost.version_id, version, again):
-            raise _changed(geo)
-        made.insert(tx)
-        job = _begin(services, tx, call, geo, GeoState.RECOVERING, RECOVER, made.policy)
-        _record(services, tx, call, geo, job, made.copies, (("Version", version.id),))
+        for policy, (version, wrapped) in zip(lost, again, strict=True):
+            if not tx.policies.add_version(policy.id, policy.version_id, version, wrapped):
+                raise _changed(geo)
+        versions = ",".join(version.id for version, _wrapped in again)
+        if made is not None:
+            made.insert(tx)
+            job = _begin(services, tx, call, geo, GeoState.RECOVERING, RECOVER, made.policy)
+            _record(services, tx, call, geo, job, made.copies, (("Version", versions),))
+        else:
+            done = (("Geo", geo.geo), ("State", geo.state.value), ("Version", versions), ("Job", geo.job_id))
+            record(services, tx, call, identities, done, record_type=RecordType.SHAREPOINT)
         return _status(services, tx, call.tenant_id, geo.geo, report)
+
+
+def _lost(services: Services, geo: Geo, policies: Sequence[Policy]) -> tuple[list[Policy], tuple[tuple[str, str], ...]]:
+    """Those of a geo's policies of which neither customer key opens now, and what the keys said.
+
+    Raises:
+        PreconditionFailed: `not_in_recovery`: there is none.
+    """
+    lost: list[Policy] = []
+    told: list[tuple[str, str]] = []
+    working: list[str] = []
+    for policy in policies:
+        _state, keys = services.keyring.probe_now(policy)
+        opening = [key.key_uri for key in keys if key.outcome.kind is OutcomeClass.SUCCESS]
+        working += opening
+        if not opening:
+            lost.append(policy)
+            told += [(f"{key.role.title()}Outcome", str(key.outcome)) for key in keys]
+    if not lost:
+        raise PreconditionFailed(
+            "not_in_recovery",
+            f"the files of {geo.geo} are not in recovery: {' and '.join(working)} opens",
+            f"keystead files roll --geo {geo.geo} puts another key in the place of one",
+        )
+    return lost, tuple(told)
+
+
+def _wrapped_again(
+    services: Services, lost: Policy, copies: dict[CopyRole, PolicyCopy], uris: Sequence[str]
+) -> tuple[PolicyVersion, list[PolicyCopy]]:
+    """A TIK out of its availability copy, wrapped by two new keys: the version of the policy that is to be stored."""
+    tik = services.keyring.recover_by_instruction(lost, copies)
+    version = PolicyVersion(new_id(services.random), lost.id, lost.version + 1, services.clock.now(), "recovered")
+    return version, three_copies(services, lost, version.id, uris, tik)
 
 
 def revert(services: Services, call: Call, request: t.NameGeo) -> FilesStatus:
