@@ -31,7 +31,7 @@ class DevClock(SystemClock):
         self._offset = 0
 
     def now(self) -> int:
-        now = super().now()
+        now = time.time_ns() // 1_000_000
         if now != self._looked:  # a call asks several times, and looking costs more than all else that is done here
             self._look()
             self._looked = now

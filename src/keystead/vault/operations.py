@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     Compute = Callable[[PrivateKey, KeyKind], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Which key a call is about; the current version where none is named (R-022)."""
 
     vault: str

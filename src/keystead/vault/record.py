@@ -7,8 +7,7 @@ calls that change nothing: a crash before that loses the record of a call that h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from keystead.api.types.vaults import KeyView
 from keystead.core.errors import (
@@ -59,8 +58,7 @@ _STATUS: tuple[tuple[type[KeysteadError], int], ...] = (
 """HTTP status of a refusal as a key vault answers it: a disabled or expired key is 403."""
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(NamedTuple):
     """What a call is about.
 
     Attributes:

@@ -142,8 +142,14 @@ class Whole:
             if not self.response_complete and not self.disconnected:
                 self._connection.abort()
 
-    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send the answer: one write, which is one record of TLS. `headers` state its size, and are not about the connection.
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, lines: bytes = b"") -> None:
+        """Send the answer: one write, which is one record of TLS.
+
+        Args:
+            status: HTTP's.
+            headers: state its size, and are not about the connection.
+            body: all of it.
+            lines: more headers that the application has ready as they are written, each with its line end.
 
         Raises:
             ValueError: a header has a line end in it.
@@ -151,14 +157,14 @@ class Whole:
         if self.disconnected or self.response_complete:
             return
         fields = [*self._connection.server_state.default_headers, *headers]
-        lines = [STATUS_LINE[status]]
+        parts = [STATUS_LINE[status]]
         for name, value in fields:
-            lines += (name, b": ", value, b"\r\n")
-        head = b"".join(lines)
+            parts += (name, b": ", value, b"\r\n")
+        head = b"".join(parts)
         if not head.count(b"\n") == head.count(b"\r") == len(fields) + 1:
             raise ValueError("a header has a line end in it")
         self.response_complete = True
-        self._connection.answered(head, body if self.scope["method"] != "HEAD" else b"", keep_alive=self.keep_alive)
+        self._connection.answered(head + lines, body if self.scope["method"] != "HEAD" else b"", keep_alive=self.keep_alive)
 
 
 async def no_messages(*_message: object) -> NoReturn:
@@ -176,6 +182,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         self.lost = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._came_bytes = 0
         self._in_head = True
         self._in_body = False
         self._body_bytes = 0
@@ -186,6 +193,9 @@ class KeysteadProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | Whole | None = None
         self._held: list[bytes] | None = None
         self._holding_timer: asyncio.TimerHandle | None = None
+        self._resting = False
+        self._resting_since = 0.0
+        self._resting_timer: asyncio.TimerHandle | None = None
         self._held_keeps = False
 
     # -- the connection ----------------------------------------------------------------------------------------------------------------
@@ -205,6 +215,8 @@ class KeysteadProtocol(HttpToolsProtocol):
         self.lost = True
         self._head_arrived()
         self._holds_no_more()
+        if self._resting_timer is not None:
+            self._resting_timer.cancel()
         self._taken()
         self._gone()
         super().connection_lost(exc)
@@ -285,6 +297,7 @@ class KeysteadProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a head, of a body, or of the next head."""
+        self._resting, self._came_bytes = False, len(data)
         if self._in_head:
             self._head_bytes += len(data)
         in_body, before = self._in_body, self._body_bytes
@@ -297,7 +310,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         if in_body and self._in_body:
             self._count_around(len(data) - (self._body_bytes - before))
         if not self._in_head:
-            if self.timeout_keep_alive_task is None and self._idle():
+            if self.timeout_keep_alive_task is None and not self._resting and self._idle():
                 self._await_head()  # empty lines between two requests: they end the time of an idle connection, and begin no head
         elif self._head_bytes > LARGEST_HEAD:
             self._refuse(_too_large(f"the headers have more than {LARGEST_HEAD} bytes"))
@@ -312,8 +325,12 @@ class KeysteadProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; the trailers of a body are passed over."""
-        if not self._in_body:
-            super().on_header(name, value)
+        if self._in_body:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_message_begin(self) -> None:
         """The first byte of a request: from here on it has the time of a head. What came with it counts at most once."""
@@ -323,6 +340,7 @@ class KeysteadProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        small = max(self._head_bytes, self._came_bytes) <= LARGEST_HEAD  # then none of the heads in it can be larger
         self._in_head, self._head_bytes = False, 0
         self._in_body, self._body_bytes, self._around_body = True, 0, 0
         self._head_arrived()
@@ -332,7 +350,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         if len(self.headers) > MOST_HEADERS:
             self._refuse(_too_large(f"there are more than {MOST_HEADERS} headers"))
             return
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > LARGEST_HEAD:
+        if not small and len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > LARGEST_HEAD:
             self._refuse(_too_large(f"the headers have more than {LARGEST_HEAD} bytes"))
             return
         if self._too_many:
@@ -382,7 +400,7 @@ class KeysteadProtocol(HttpToolsProtocol):
         url = httptools.parse_url(self.url)
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = version
-        scope["path"] = unquote(url.path.decode("ascii"))
+        scope["path"] = unquote(url.path.decode("ascii")) if b"%" in url.path else url.path.decode("ascii")
         scope["raw_path"] = url.path
         scope["query_string"] = url.query or b""
         self._held, self._held_keeps = [], version != "1.0" and self.parser.should_keep_alive()
@@ -423,7 +441,28 @@ class KeysteadProtocol(HttpToolsProtocol):
         self.transport.write(b"".join((head, b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)))
         if not keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Nothing is under way: the connection is kept for a while. The timer is let run out; one a request would cost more than looking then."""
+        self._resting, self._resting_since = True, self.loop.time()
+        if self._resting_timer is None:
+            self._resting_timer = self.loop.call_later(self.timeout_keep_alive, self._rested)
+
+    def _rested(self) -> None:
+        self._resting_timer = None
+        if not self._resting:
+            return
+        left = self._resting_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            self.timeout_keep_alive_handler()
+        else:
+            self._resting_timer = self.loop.call_later(left, self._rested)
 
     def _refused(self) -> bool:
         return self.transport.is_closing()

@@ -92,6 +92,9 @@ class Server(uvicorn.Server):
             connection.give_up()
         if late:
             await asyncio.sleep(END_OF_TLS)
+        for connection in late:
+            connection.transport.abort()
+        await asyncio.sleep(0)  # the loop lets go of them before it ends
 
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN201 - as the base class has it

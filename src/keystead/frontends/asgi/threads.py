@@ -6,7 +6,7 @@ result. Here results are collected, and the loop is woken once for all that are 
 Calls that compute get in one another's way: sixteen threads at Python's one lock spend twice the time on a read that three do. Calls that
 wait (for a vault, a database over the network) need threads to wait in. So there are three threads (one computes, one is just letting go
 of the lock, one waits for the disk; with two it is six in a hundred less), and more only while calls queue and the process is not computing all the
-time; a thread that finds nothing to do ends, down to the three.
+time; a thread that finds nothing to do ends, and one of too many in a process that computes all the time, down to the three.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import threading
 from collections import deque
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 KEPT = 3
 """Threads that stay."""
-LOOK = 0.005
-"""Seconds between two looks at whether one more thread would pay, while calls queue."""
+LOOK = 0.02
+"""Seconds between two looks at whether one more thread would pay, while calls queue. Several of the system's time slices: in a shorter time a
+process that others keep from computing looks like one that waits."""
 COMPUTING = 0.85
-"""From which part of the time on the process counts as computing: more threads would only take turns."""
+"""From which part of the time on the process counts as computing, or as kept from it by others: more threads would only take turns."""
 
 
 class Later:
@@ -72,15 +74,24 @@ class Threads:
         size: how many at most.
         name: of the threads.
         unwanted: told of results nobody waits for any more, so that what they hold can be let go.
+        kept: threads that stay.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, size: int, name: str, unwanted: Callable[[Any], None] = lambda _result: None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        size: int,
+        name: str,
+        unwanted: Callable[[Any], None] = lambda _result: None,
+        *,
+        kept: int = KEPT,
     ) -> None:
         self._loop = loop
         self._size = size
         self._name = name
         self._unwanted = unwanted
+        self._kept = kept
+        self._too_many = False
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._done: deque[tuple[Waiting, Any, BaseException | None]] = deque()
         self._woken = False
@@ -89,6 +100,7 @@ class Threads:
         self._counting = threading.Lock()
         self._looking = False
         self._looked = (0.0, 0.0)
+        self._native = {threading.get_native_id(): None}
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:  # noqa: ANN401 - carries any call
         """Run a function in a thread; the result of a `Later` comes when its time has come.
@@ -103,11 +115,11 @@ class Threads:
         """The same for something else that waits for the result: it is told in the event loop, without a task that wakes up for it."""
         self._busy += 1
         self._queue.put((to, function, arguments))
-        if self._alive < min(self._busy, self._size, KEPT):
+        if self._alive < min(self._busy, self._size, self._kept):
             self._start()
         elif self._busy > self._alive and not self._looking and self._alive < self._size:
             self._looking = True
-            self._looked = (monotonic(), process_time())
+            self._looked = (monotonic(), self._wanted())
             self._loop.call_later(LOOK, self._look)
 
     @property
@@ -132,18 +144,38 @@ class Threads:
         threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def _look(self) -> None:
-        """Whether calls still queue although there is time left to compute: then one thread more."""
-        (wall, computed), self._looked = self._looked, (monotonic(), process_time())
+        """Whether calls still queue although the process does not even want to compute: then one thread more."""
+        (wall, wanted), self._looked = self._looked, (monotonic(), self._wanted())
         self._looking = not self._queue.empty() and self._alive < self._size
         if not self._looking:
             return
-        if self._looked[1] - computed < COMPUTING * (self._looked[0] - wall):
+        self._too_many = self._looked[1] - wanted >= COMPUTING * (self._looked[0] - wall)
+        if not self._too_many and not self._one_is_kept_waiting():
             self._start()
         self._loop.call_later(LOOK, self._look)
+
+    def _one_is_kept_waiting(self) -> bool:
+        """Whether a thread could compute if it had a core: how long it waits for one is told only when it has got it."""
+        own = threading.get_native_id()
+        for native in list(self._native):
+            with contextlib.suppress(OSError, IndexError):  # as below
+                if native != own and Path(f"/proc/self/task/{native}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"R":  # proc(5)
+                    return True
+        return False
+
+    def _wanted(self) -> float:
+        """Seconds this process has computed, and this thread and those that run calls have waited for a core that others had."""
+        delayed = 0
+        for native in list(self._native):
+            with contextlib.suppress(OSError, IndexError, ValueError):  # it has just ended; or another system, which does not tell
+                delayed += int(Path(f"/proc/self/task/{native}/schedstat").read_bytes().split()[1])  # nanoseconds, proc(5)
+        return process_time() + delayed / 1e9
 
     # -- in a thread -------------------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        native = threading.get_native_id()
+        self._native[native] = None
         while (job := self._next()) is not None:
             future, function, arguments = job
             result: Any = None
@@ -158,6 +190,7 @@ class Threads:
             else:
                 self._finished(future, result, error)
             del job, future, function, arguments, result, error  # nothing of a call is kept while waiting for the next one
+        del self._native[native]
 
     def _finished(self, future: Waiting, result: object, error: BaseException | None) -> None:
         """Have the loop deliver what came of a call; woken once for all that is there."""
@@ -169,14 +202,20 @@ class Threads:
 
     def _next(self) -> Job | None:
         """The next call; None for a thread that is not needed any more."""
+        if self._too_many and self._may_end():
+            return None
         try:
             return self._queue.get_nowait()
         except Empty:
-            with self._counting:
-                if self._alive > KEPT:
-                    self._alive -= 1
-                    return None
+            if self._may_end():
+                return None
         return self._queue.get()
+
+    def _may_end(self) -> bool:
+        with self._counting:
+            more = self._alive > self._kept
+            self._alive -= more
+        return more
 
     # -- in the loop -------------------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import takewhile
 from time import monotonic
 from types import MappingProxyType
@@ -29,7 +31,7 @@ from keystead.core.errors import InvalidRequest, KeysteadError, Unauthenticated,
 from keystead.core.ids import is_id, new_id
 from keystead.frontends.asgi.protocol import Refusals, no_messages
 from keystead.frontends.asgi.small import SmallExchange, timed_out
-from keystead.frontends.asgi.threads import Later, Threads
+from keystead.frontends.asgi.threads import KEPT, Later, Threads
 from keystead.frontends.vault_http.errors import UNEXPECTED, Call, document, error_body, retry_after, told
 from keystead.frontends.vault_http.handlers import Asked
 from keystead.frontends.vault_http.parts import Served, VaultParts
@@ -67,6 +69,7 @@ ID_CHARACTERS = 36
 """Of a UUID in its usual spelling, which is the only one that is echoed."""
 
 JSON = b"application/json; charset=utf-8"
+_JSON = b"application/json"
 _TOKEN_BYTES = bytes(range(0x21, 0x7F))
 _ALWAYS: tuple[Header, ...] = (
     (b"cache-control", b"no-cache"),
@@ -160,7 +163,9 @@ class VaultApp:
     def calls(self) -> Threads:
         """Threads that run calls."""
         if self._threads is None:
-            threads = self._threads = Threads(asyncio.get_running_loop(), self.parts.config.threads, "vault-call")
+            # Calls wait for nothing: their rows are remembered and others commit their records. On one core a second thread only takes turns.
+            kept = min(KEPT, len(os.sched_getaffinity(0)))
+            threads = self._threads = Threads(asyncio.get_running_loop(), self.parts.config.threads, "vault-call", kept=kept)
             self.parts.services.journal.coming = lambda: threads.waiting
         return self._threads
 
@@ -231,14 +236,20 @@ class _Exchange:
         """Send the answer of the thread."""
         self.app.finished(self)
         try:
-            self._whole().answer(*self._complete(answer))
+            self._send(answer)
         except Exception:
             log.exception("the call %s met a defect", self.id)
-            self._whole().answer(*self._complete(self._unexpected()))
+            self._send(self._unexpected())
 
     def set_exception(self, error: BaseException) -> None:
         """Send what came instead."""
         self.set_result(self._failed(error))
+
+    def _send(self, answer: Answer) -> None:
+        region = "" if self.served is None else self.served.region
+        lines = _lines(self.http.peer, region, self.parts.version)
+        headers = [*_content(answer), *self._own_headers(answer)]
+        self._whole().answer(answer.status, headers, answer.body, lines)
 
     def _whole(self) -> Whole:
         assert self.http.whole is not None, "called of what came in one piece alone"
@@ -264,26 +275,19 @@ class _Exchange:
 
     def _complete(self, answer: Answer) -> tuple[int, list[Header], bytes]:
         """An answer with all its headers."""
-        if answer.status == 401 and self.served is not None:
-            answer = replace(answer, headers=(*answer.headers, challenge(self.served)))
-        if answer.status == 405:
-            answer = replace(answer, headers=(*answer.headers, (b"allow", ", ".join(allowed(self.path)).encode())))
-        return answer.status, [*_ALWAYS, *_content(answer), *answer.headers, *self._about()], answer.body
+        region = "" if self.served is None else self.served.region
+        usual = _usual(self.http.peer, region, self.parts.version)
+        return answer.status, [*usual, *_content(answer), *self._own_headers(answer)], answer.body
 
-    def _about(self) -> list[Header]:
-        """What the services say with every answer."""
-        peer = self.http.peer
-        family = b"Ipv6" if ":" in peer else b"Ipv4"
-        network = b"InterNetworkV6" if ":" in peer else b"InterNetwork"
-        headers = [
-            (b"x-ms-request-id", self.id.encode()),
-            (b"x-ms-keyvault-service-version", self.parts.version.encode()),
-            (b"x-ms-keyvault-network-info", b"conn_type=%s;addr=%s;act_addr_fam=%s;" % (family, peer.encode(), network)),
-        ]
-        if self.served is not None and self.served.region:
-            headers.append((b"x-ms-keyvault-region", self.served.region.encode()))
+    def _own_headers(self, answer: Answer) -> list[Header]:
+        """Those that no other answer has."""
+        headers = [*answer.headers, (b"x-ms-request-id", self.id.encode())]
         if self.client_id:
             headers.append((b"x-ms-client-request-id", self.client_id.encode()))
+        if answer.status == 401 and self.served is not None:
+            headers.append(challenge(self.served))
+        if answer.status == 405:
+            headers.append((b"allow", ", ".join(allowed(self.path)).encode()))
         return headers
 
     def _asked(self) -> tuple[Served, str, Row | None, Mapping[str, str], KeysteadError | None]:
@@ -458,8 +462,8 @@ class _Exchange:
         Raises:
             InvalidRequest: `media_type_wrong`, `request_invalid`.
         """
-        media_type = self.http.headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-        if media_type != b"application/json":
+        media_type = self.http.headers.get(b"content-type", _JSON)
+        if media_type != _JSON and media_type.partition(b";")[0].strip().lower() != _JSON:
             raise InvalidRequest("media_type_wrong", "the body is not application/json", "send JSON")
         assert row.takes is not None, "asked for by the caller"
         try:
@@ -525,6 +529,26 @@ _USUAL_QUERIES: Mapping[bytes, Mapping[str, str]] = {
     f"api-version={version}".encode(): MappingProxyType({"api-version": version}) for version in API_VERSIONS
 }
 """All that most calls ask beside their path."""
+
+
+@lru_cache(maxsize=1_024)
+def _usual(peer: str, region: str, version: str) -> tuple[Header, ...]:
+    """What the services say with every answer to a caller."""
+    family, network = (b"Ipv6", b"InterNetworkV6") if ":" in peer else (b"Ipv4", b"InterNetwork")
+    about = (
+        (b"x-ms-keyvault-service-version", version.encode()),
+        (b"x-ms-keyvault-network-info", b"conn_type=%s;addr=%s;act_addr_fam=%s;" % (family, peer.encode(), network)),
+    )
+    return (*_ALWAYS, *about, *(((b"x-ms-keyvault-region", region.encode()),) if region else ()))
+
+
+@lru_cache(maxsize=1_024)
+def _lines(peer: str, region: str, version: str) -> bytes:
+    """The same as it is written."""
+    headers = _usual(peer, region, version)
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    assert lines.count(b"\n") == lines.count(b"\r") == len(headers), "regions and versions are names"
+    return lines
 
 
 def _content(answer: Answer) -> tuple[Header, ...]:

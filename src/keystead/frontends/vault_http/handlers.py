@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -36,8 +35,7 @@ MOST_RESULTS = 25
 _CURVE_BITS = {"P-256": 256, "P-256K": 256, "P-384": 384, "P-521": 521}
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One call: who asks, at which address, in which version of the interface, about which key."""
 
     services: VaultServices

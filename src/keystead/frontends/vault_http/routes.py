@@ -6,6 +6,7 @@ Paths compare without regard to case but for names; an empty version is the curr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -198,6 +199,10 @@ def find(method: str, raw_path: bytes) -> tuple[Row, Mapping[str, str]]:
         NotFound: `path_not_found`.
         InvalidRequest: `not_offered`; `operation_not_allowed`; `method_not_allowed`.
     """
+    return _found_before(method, raw_path) if len(raw_path) <= USUAL_PATH else _find(method, raw_path)
+
+
+def _find(method: str, raw_path: bytes) -> tuple[Row, Mapping[str, str]]:
     parts = _parts(raw_path)
     found = _nodes(parts)
     last = parts[-1]
@@ -217,6 +222,12 @@ def find(method: str, raw_path: bytes) -> tuple[Row, Mapping[str, str]]:
     if parts[0].lower() in ELSEWHERE:
         raise InvalidRequest("not_offered", f"this vault holds keys only: {parts[0].lower()} are not offered here", "keep them elsewhere")
     raise NotFound("path_not_found", "there is nothing at this path", "docs/spec/vault-http.md lists all")
+
+
+_found_before = lru_cache(maxsize=1_024)(_find)
+"""Programs ask for the same few keys again and again; what is refused is not kept."""
+USUAL_PATH = 256
+"""Bytes of a path that is kept."""
 
 
 def allowed(raw_path: bytes) -> tuple[str, ...]:
