@@ -27,7 +27,7 @@ FILE = "keystead.toml"
 ENVIRONMENT = "KEYSTEAD_"
 SETTINGS = "settings"
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"([0-9]{1,16})(ms|s|m|h|d)?")
+_DURATION = re.compile(r"([0-9]{1,15})(ms|s|m|h|d)?")
 
 
 @dataclass(frozen=True, slots=True)

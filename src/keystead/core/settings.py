@@ -146,7 +146,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "import_batch_bytes": (1024, 8 * 1024 * 1024),
     "file_versions_kept": (1, 10_000),
     "max_file_bytes": (1024, 256 * 1024**3),
-    "site_quota_bytes": (0, 2**53),
+    "site_quota_bytes": (0, 512 * 1024**4),
     "claim_token_lifetime": (1 * _MINUTE, 30 * _DAY),
     "token_lifetime": (1 * _MINUTE, 2 * 365 * _DAY),
     "service_token_lifetime": (1 * _MINUTE, 2 * 365 * _DAY),
