@@ -182,6 +182,17 @@ def test_local_names_that_no_file_of_a_site_has_are_left_out_and_told(site: Cli,
     assert [one["path"] for one in site("site", "ls", URL, "--json").document] == ["/good"]
 
 
+def test_a_link_is_followed_only_where_it_was_named_itself(site: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it takes a file's place after the folder was read."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "secret")
+    assert site("site", "put", URL, str(tmp_path / "folder" / "link"), "named", "--json").document["size_bytes"] == 6
+    monkeypatch.setattr(site_files, "_walk", lambda _local, _skipped: iter([(("link",), tmp_path / "folder" / "link", 6)]))
+    assert site("site", "put", URL, str(tmp_path / "folder"), "--recursive").err.startswith("error: file_unreadable")
+    assert [one["path"] for one in site("site", "ls", URL, "--json").document] == ["/named"]
+
+
 def test_what_is_no_file_or_folder_is_said(site: Cli, tmp_path: Path) -> None:
     assert site("site", "put", URL, str(tmp_path / "none")).err.startswith("error: file_unreadable")
     assert site("site", "put", URL, str(tmp_path / "none"), "--recursive").err.startswith("error: file_unreadable")

@@ -33,6 +33,8 @@ UNIX = "unix:"
 CONNECT_SECONDS = 5.0
 GRACE_SECONDS = 15.0
 """Beyond the time a route may take, so that the server's own word on that arrives."""
+LONGEST_SILENCE = 600.0
+"""Seconds without a byte: a stream may take a day, but not be silent for it."""
 PIECE = 256 * 1024
 LONGEST_PROBLEM = 1024 * 1024
 FIRST_POLL, LONGEST_POLL = 0.05, 1.0
@@ -120,7 +122,7 @@ class HttpTransport:
             batch = route.body is Body.BATCH
             content = (msgspec.msgpack.encode if batch else msgspec.json.encode)(fields)
             headers = {"Content-Type": MSGPACK if batch else JSON}
-        timeout = httpx.Timeout(route.timeout + GRACE_SECONDS, connect=CONNECT_SECONDS)
+        timeout = httpx.Timeout(min(route.timeout, LONGEST_SILENCE) + GRACE_SECONDS, connect=CONNECT_SECONDS)
         return self._client.build_request(
             route.method, path + (f"?{query}" if query else ""), content=content, headers=headers, timeout=timeout
         )

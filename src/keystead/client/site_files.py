@@ -92,7 +92,7 @@ def put_file(client: Client, site: str, local: Path, path: str, on_progress: Pro
         InvalidRequest: `file_unreadable`.
         KeysteadError: what the service answered.
     """
-    with _Source(local, on_progress) as source:
+    with _Source(local, on_progress, follow=True) as source:
         return source.send(client, site, path)
 
 
@@ -201,17 +201,18 @@ class _Put:
 
 
 class _Source:
-    """A local file that is read from its beginning to its end."""
+    """A local file that is read from its beginning to its end; a link only where the file itself was named."""
 
-    def __init__(self, path: Path, on_progress: Progress | None = None) -> None:
+    def __init__(self, path: Path, on_progress: Progress | None = None, *, follow: bool = False) -> None:
         self._path = path
+        self._links = 0 if follow else os.O_NOFOLLOW
         self._on_progress = on_progress
         self._sent = 0
 
     def __enter__(self) -> Self:
         try:
             # Not a link that came in between, and not a pipe that would never answer.
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | self._links)
         except OSError as error:
             raise _unreadable(self._path, error) from None
         found = os.fstat(self._descriptor)
