@@ -1,12 +1,11 @@
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 from wsgiref.types import StartResponse
 from xml.etree.ElementTree import Element
 
-from wsgidav.dav_error import DAVError
 from wsgidav.lock_man.lock_manager import LockManager
 
-Environ = dict[str, Any]
+Environ: TypeAlias = dict[str, Any]
 
 class _DAVResource:
     provider: DAVProvider

@@ -1,7 +1,8 @@
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 class BaseMiddleware:
-    wsgidav_app: Any
+    wsgidav_app: WSGIApplication
     next_app: Any
-    config: Any
-    def __init__(self, wsgidav_app: Any, next_app: Any, config: Any) -> None: ...
+    config: dict[str, Any]
+    def __init__(self, wsgidav_app: WSGIApplication, next_app: WSGIApplication, config: dict[str, Any]) -> None: ...
