@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -366,6 +367,37 @@ def test_a_site_whose_key_does_not_open_stays_where_it_is_and_others_go_on(files
     files.world.sql("UPDATE site_keys SET wrapped = ? WHERE site_id = ?", bytes(wrapped), site_id)
     files.world.clock.advance(10 * MINUTE)
     run_due(files.world.services)
+    assert files.status().state == "Registered"
+    all_there(files, url)
+
+
+def test_a_site_without_any_key_is_told_and_not_taken_for_done(files: FilesWorld) -> None:
+    (url,) = files.sites
+    other = files.site("other", {"fine": b"fine"})
+    files.register()
+    ((site_id,),) = files.world.sql("SELECT id FROM sites WHERE url = ?", url)
+    ((version, wrapped),) = files.world.sql("SELECT version, wrapped FROM site_keys WHERE site_id = ?", site_id)
+    files.world.sql("DELETE FROM site_keys WHERE site_id = ?", site_id)
+    started = files.roll("primary", files.key(files.vaults[0], "files"))
+    assert (started.state, started.sites_done) == ("Rolling", 1)
+    assert files.job(started).error.startswith("site_key_missing")
+    assert files.get(other, "fine") == b"fine"
+    files.world.sql("INSERT INTO site_keys (site_id, version, wrapped) VALUES (?, ?, ?)", site_id, version, bytes(wrapped))
+    files.world.clock.advance(10 * MINUTE)
+    run_due(files.world.services)
+    assert files.status().state == "Registered"
+    all_there(files, url)
+
+
+def test_a_job_that_names_another_policy_than_its_geo_goes_to_does_nothing(files: FilesWorld) -> None:
+    """A job's row that was put back, or forged: sites lie where the geo's row says."""
+    (url,) = files.sites
+    ended = files.register()
+    files.world.sql("UPDATE jobs SET state = 'queued', not_before = 0 WHERE kind = 'register-files'")
+    ((provider,),) = files.world.sql("SELECT id FROM policies WHERE workload = 'provider'")
+    files.world.sql("UPDATE jobs SET parameters = ? WHERE kind = 'register-files'", json.dumps({"geo": "EUR", "policy_id": provider}))
+    run_due(files.world.services)
+    assert files.show(url).policy_id == ended.policy_id
     assert files.status().state == "Registered"
     all_there(files, url)
 

@@ -11,6 +11,7 @@ objects are written before the commit, old ones are deleted after a grace period
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,7 +67,8 @@ def change_files(services: Services, job: Job) -> Job:
     """
     geo, policy_id = job.parameters["geo"], job.parameters["policy_id"]
     with services.db.read() as tx:
-        waiting = tx.sites.awaiting(job.tenant_id, geo, policy_id, SAMPLE)
+        wanted = _is_target(tx, job)
+        waiting = tx.sites.awaiting(job.tenant_id, geo, policy_id, SAMPLE) if wanted else []
     if not waiting:
         return _rewrapping_done(services, job)
     new = services.keyring.open(policy_id, Operation.SYSTEM, request_id=job.id)
@@ -79,6 +81,8 @@ def change_files(services: Services, job: Job) -> Job:
     services.checkpoint("re-wrap: policies opened")
     with services.db.write() as tx:
         # Read inside: sites of a policy that came between are left for the next slice.
+        if not _is_target(tx, job):
+            return done(services, tx, job)
         batch = [
             (site, keys)
             for site, keys in tx.sites.awaiting(job.tenant_id, geo, policy_id, services.settings.rewrap_batch)
@@ -93,11 +97,17 @@ def change_files(services: Services, job: Job) -> Job:
         return save(services, tx, job, done=job.done + len(slice_.sites), total=max(job.total, job.done + len(batch)))
 
 
+def _is_target(tx: Tx, job: Job) -> bool:
+    """Whether the geo is to go where the job would bring it: a job of a database that was put back may be over."""
+    geo = tx.sites.geo(job.tenant_id, job.parameters["geo"])
+    return geo is not None and geo.target_policy_id == job.parameters["policy_id"]
+
+
 def _rewrapping_done(services: Services, job: Job) -> Job:
     """No site waits any more; those that move go on by themselves."""
     geo, policy_id = job.parameters["geo"], job.parameters["policy_id"]
     with services.db.write() as tx:
-        if tx.sites.awaiting(job.tenant_id, geo, policy_id, 1):
+        if _is_target(tx, job) and tx.sites.awaiting(job.tenant_id, geo, policy_id, 1):
             return save(services, tx, job)
         settle(services, tx, job.tenant_id, geo, policy_id)
         return done(services, tx, job)
@@ -129,8 +139,10 @@ def _rewrapped(services: Services, tx: Tx, job: Job, batch: Sequence[Wrapped], o
                 continue
             slice_.keys.extend(keys)
             if fresh:
-                moving = {"parameters": parameters, "parent_id": job.id, "total": site.stored_bytes, "now": now}
-                slice_.jobs.append(new_job(services, job.tenant_id, MOVE, site.id, **moving))  # type: ignore[arg-type]  # by name
+                move = new_job(
+                    services, job.tenant_id, MOVE, site.id, parameters=parameters, parent_id=job.id, total=site.stored_bytes, now=now
+                )
+                slice_.jobs.append(move)
             slice_.sites.append(replace(site, move_state=MoveState.QUEUED, moved=0) if fresh else site)
         for site, _keys in group if fresh else ():
             if site.id not in filled:
@@ -160,20 +172,26 @@ def _rewrapped_keys(
         )
         return [SiteKey(key.site_id, key.version, wrapped) for key, (_name, wrapped) in zip(keys, pairs, strict=True)]
 
-    try:
-        flat = iter(under_new([key for _site, keys in sites for key in keys]))
-        return [[next(flat) for _key in keys] for _site, keys in sites], None
-    except IntegrityFailure:
-        pass  # find which
+    if all(keys for _site, keys in sites):
+        with suppress(IntegrityFailure):  # find which
+            flat = iter(under_new([key for _site, keys in sites for key in keys]))
+            return [[next(flat) for _key in keys] for _site, keys in sites], None
     found: list[list[SiteKey] | None] = []
     damage: IntegrityFailure | None = None
-    for _site, keys in sites:
+    for site, keys in sites:
         try:
-            found.append(under_new(keys))
+            found.append(under_new(_there(site, keys)))
         except IntegrityFailure as error:
             found.append(None)
             damage = damage or error
     return found, damage
+
+
+def _there(site: Site, keys: list[SiteKey]) -> list[SiteKey]:
+    """Raises: `IntegrityFailure` for a site that has no key."""
+    if not keys:
+        raise IntegrityFailure("site_key_missing", f"the site {site.id} has no site key", "restore the database from a backup")
+    return keys
 
 
 # -- the end --------------------------------------------------------------------------------------------------------------------------
