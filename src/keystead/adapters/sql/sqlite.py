@@ -41,17 +41,15 @@ logging.getLogger(f"{__name__}._Pool").setLevel(logging.WARNING)
 
 
 class _Pool(QueuePool):
-    """SQLAlchemy's pool, and connections that readers, and one writer, keep for the next: to take one out and put it back costs as much as a query."""
+    """SQLAlchemy's pool, and connections readers keep for the next reader: taking one out and putting it back costs as much as a query."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - whatever SQLAlchemy gives a pool
         super().__init__(*arguments, **options)
         self.readers: list[Connection] = []
-        self.writers: list[Connection] = []
 
     def dispose(self) -> None:
-        for kept in (self.readers, self.writers):
-            while kept:
-                kept.pop().close()
+        while self.readers:
+            self.readers.pop().close()
         super().dispose()
 
 
@@ -90,32 +88,16 @@ def sqlite_engine(path: Path) -> Engine:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One writing transaction: see `engine.writing`."""
-    pool = cast("_Pool", engine.pool)
-    with translated():
+    with translated(), engine.connect() as connection:
+        raw = _driver(connection)
+        raw.execute("BEGIN IMMEDIATE")
+        _still_there(connection, raw)
         try:
-            connection = pool.writers.pop()
-        except IndexError:
-            connection = engine.connect()
-        keep = False
-        try:
-            raw = _driver(connection)
-            raw.execute("BEGIN IMMEDIATE")
-            _still_there(connection, raw)
-            try:
-                yield connection
-            except BaseException:
-                raw.rollback()
-                raise
-            raw.execute("COMMIT")
-            if connection.in_transaction():  # SQLAlchemy's own idea of one, begun by a statement of its
-                connection.rollback()
-            keep = not pool.writers
-        finally:
-            # One that an error came by is not used again here, whatever the error was.
-            if keep:
-                pool.writers.append(connection)
-            else:
-                connection.close()
+            yield connection
+        except BaseException:
+            raw.rollback()
+            raise
+        raw.execute("COMMIT")
 
 
 @contextmanager

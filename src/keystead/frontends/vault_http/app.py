@@ -94,7 +94,6 @@ class VaultApp:
 
     def __init__(self, parts: VaultParts) -> None:
         self.parts = parts
-        self.active = 0
         self.large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._threads: Threads | None = None
         self._heavy: Threads | None = None
@@ -105,11 +104,7 @@ class VaultApp:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         assert scope["type"] == "http", "the server is made without web sockets and lifespan"
-        self.active += 1
-        try:
-            await _Exchange(self, scope, receive, send).run()
-        finally:
-            self.active -= 1
+        await _Exchange(self, scope, receive, send).run()
 
     def take(self, whole: Whole) -> None:
         """Answer a request that came in one piece: a thread runs it, and what it gives goes straight to the connection."""
