@@ -355,6 +355,22 @@ def test_OPTIONS_says_what_is_there(alex: Person) -> None:
     assert "PROPFIND" in answer.headers["Allow"]
 
 
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        ("GET", "Range", "bytes=0-" + "9" * 5_000),
+        ("LOCK", "Timeout", "Second-" + "9" * 5_000),
+        ("PUT", "X-Expected-Entity-Length", "9" * 5_000),
+        ("MOVE", "Destination", "http://[not-an-address/x"),
+        ("COPY", "Destination", "http://localhost]/x"),
+    ],
+)
+def test_headers_that_no_client_sends(alex: Person, method: str, name: str, value: str) -> None:
+    alex.put(f"{ROOT}/strange", b"1")
+    answer = alex.ask(method, f"{ROOT}/strange", b"1" if method == "PUT" else None, **{name: value})
+    assert (answer.status, "header_invalid" in answer.text or "path_invalid" in answer.text) == (400, True)
+
+
 def test_methods_that_are_not_served(alex: Person) -> None:
     for method in ("POST", "PATCH", "TRACE", "REPORT"):
         assert alex.ask(method, f"{ROOT}/letters").status == 405

@@ -52,6 +52,8 @@ XML_BYTES = 256 * 1024
 MAX_DEPTH = 64
 MAX_NAMES = 128
 """Elements inside elements, and properties asked for in one request."""
+NUMBERS = 1024
+"""Characters of a header that holds numbers: longer ones are turned into integers at a cost, or not at all."""
 SAFE_HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 CONTENT_HEADERS = (("Content-Disposition", "attachment"), ("Content-Security-Policy", "default-src 'none'; sandbox"))
 """Content is somebody else's: should a browser get it, it must neither show nor run it on this origin."""
@@ -267,6 +269,8 @@ class _Exchange:
         environ = self.environ
         if self.method not in METHODS:
             raise InvalidRequest("method_not_allowed", "that method is not served here", f"methods are {', '.join(sorted(METHODS))}")
+        if any(len(environ.get(name, "")) > NUMBERS for name in _NUMBERED):
+            raise InvalidRequest("header_invalid", f"a header that holds numbers has more than {NUMBERS} characters", "send less")
         if not environ.get("HTTP_HOST"):
             raise InvalidRequest("header_invalid", "the header Host is missing", "HTTP/1.1 needs it")
         self._check_body()
@@ -321,7 +325,10 @@ class _Exchange:
         Raises:
             InvalidRequest: `another_server`, or no address.
         """
-        parts = urlsplit(given)
+        try:
+            parts = urlsplit(given)
+        except ValueError:
+            raise InvalidRequest("path_invalid", "the header Destination is no address", "give one of this server") from None
         if parts.netloc and parts.netloc.lower() not in (self.environ.get("HTTP_HOST", "").lower(), self._forwarded_host()):
             raise InvalidRequest("another_server", "the destination is on another server", "copy to an address of this one")
         if parts.query or parts.fragment:
@@ -389,6 +396,7 @@ class _Exchange:
 
 _XML = frozenset({"PROPFIND", "PROPPATCH", "LOCK"})
 _HTML = "text/html; charset=utf-8"
+_NUMBERED = ("HTTP_RANGE", "HTTP_TIMEOUT", "HTTP_X_EXPECTED_ENTITY_LENGTH")
 _FORWARDED = ("FORWARDED", "VIA", "X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_REAL_IP")
 
 _CODES = {
