@@ -171,7 +171,7 @@ def run(home: Path | None, mail: Path | None, json_output: bool, separate: bool 
     finally:
         for one in vaults:
             one.close()
-    _report(demo, place, failed, json_output=json_output)
+    _report(demo, place, failed, "site list" if files else "policy list", json_output=json_output)
     return 1 if failed else 0
 
 
@@ -680,7 +680,7 @@ def _fresh_folder(folder: Path) -> Path:
     return place
 
 
-def _report(demo: Demo, place: Path, failed: str, *, json_output: bool) -> None:
+def _report(demo: Demo, place: Path, failed: str, look: str, *, json_output: bool) -> None:
     if json_output:
         document = {
             "ok": not failed,
@@ -701,4 +701,4 @@ def _report(demo: Demo, place: Path, failed: str, *, json_output: bool) -> None:
     if failed:
         print(f"NOT SHOWN: {failed}")  # noqa: T201
     else:
-        print(f"All {len(demo.steps)} steps held, in {total:.1f} s. Look around: keystead --home {place} --as {ADMIN} policy list")  # noqa: T201
+        print(f"All {len(demo.steps)} steps held, in {total:.1f} s. Look around: keystead --home {place} --as {ADMIN} {look}")  # noqa: T201
