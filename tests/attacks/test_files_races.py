@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from keystead.services.files import Entry
     from keystead.services.sites import OpenSite
     from support.world import Process
 
@@ -42,7 +43,7 @@ class Bench:
     def world(self) -> World:
         return self.files.world
 
-    def put(self, path: str, *pieces: bytes, process: Process | None = None, **options: Any) -> files.Entry:
+    def put(self, path: str, *pieces: bytes, process: Process | None = None, **options: Any) -> Entry:
         services = (process or self.world.first).services
         return files.put(services, self.caller, self.opened, path, pieces, **{"parents": True, **options})
 
