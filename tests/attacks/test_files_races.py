@@ -35,13 +35,13 @@ END = b"end"
 class Bench:
     """A site whose geo is about to be registered, and shorthands."""
 
-    files: FilesWorld
+    ready: FilesWorld
     opened: OpenSite
     caller: Call
 
     @property
     def world(self) -> World:
-        return self.files.world
+        return self.ready.world
 
     def put(self, path: str, *pieces: bytes, process: Process | None = None, **options: Any) -> Entry:
         services = (process or self.world.first).services
@@ -136,7 +136,7 @@ def test_a_version_that_keeps_chunks_a_move_has_moved_already_outlives_the_older
 
     def meanwhile() -> None:
         bench.put("/report", THREE)  # version 2 does without
-        bench.files.register(wait=False)
+        bench.ready.register(wait=False)
         mover = small_slices(bench, "mover")
         for _slice in range(200):
             run_one(mover.services, stopping=lambda: True)
@@ -147,7 +147,7 @@ def test_a_version_that_keeps_chunks_a_move_has_moved_already_outlives_the_older
     entry = bench.put("/report", ONE, b"other", process=bench.meanwhile(meanwhile))
     assert entry.node.version == 3
     run_due(small_slices(bench, "mover2").services)
-    assert bench.files.status().state == "Registered"
+    assert bench.ready.status().state == "Registered"
     opened = sites.open_site(bench.world.services, bench.caller, URL, change=True)
     trimming = bench.world.process("t", settings=replace(keeping, file_versions_kept=2))
     files.put(trimming.services, bench.caller, opened, "/report", [ONE, b"last"])
@@ -158,13 +158,13 @@ def test_a_version_that_keeps_chunks_a_move_has_moved_already_outlives_the_older
 def test_chunks_a_move_has_moved_already_go_with_the_version_that_went_out_of_use_meanwhile(bench: Bench) -> None:
     """R-112: what no version names is not kept for ever."""
     bench.put("/report", ONE, TWO, END)
-    bench.files.register(wait=False)
+    bench.ready.register(wait=False)
     mover = small_slices(bench, "mover")
     while not bench.world.sql("SELECT 1 FROM file_chunks WHERE successor <> ''"):
         run_one(mover.services, stopping=lambda: True)
     bench.put("/report", THREE)
     run_due(mover.services)
-    assert bench.files.status().state == "Registered"
+    assert bench.ready.status().state == "Registered"
     opened = sites.open_site(bench.world.services, bench.caller, URL, change=True)
     trimming = bench.world.process("t", settings=replace(bench.world.settings, file_versions_kept=1))
     files.put(trimming.services, bench.caller, opened, "/report", [END])

@@ -273,11 +273,16 @@ def list_tree(client: Client, site: str, path: str, *, recursive: bool = False) 
     """
     found: list[FileView] = []
     while page := client.call("site.ls", ListFiles(site=site, path=path, after=found[-1].id if found else "", limit=PAGE)):
+        if found and page[0].id <= found[-1].id:
+            raise _distrusted("the service lists the same files again and again")
         found += page
         if len(page) < PAGE:
             break
+    names = split_path(path)
     for view in sorted(found, key=lambda one: one.name):
         checked_name(view.name)
+        if view.path != join_path((*names, view.name)) and (view.kind != "file" or view.path != join_path((*names[:-1], view.name))):
+            raise _distrusted("the service named a file in another folder than the one that was asked for")
         yield view
         if recursive and view.kind == "folder":
             yield from list_tree(client, site, join_path((*split_path(path), view.name)), recursive=True)
@@ -292,10 +297,12 @@ def checked_name(name: str) -> str:
     try:
         check_name(name)
     except InvalidRequest:
-        raise IntegrityFailure(
-            "file_name_invalid", "the service named a file as no file may be named", "do not trust this server"
-        ) from None
+        raise _distrusted("the service named a file as no file may be named") from None
     return name
+
+
+def _distrusted(what: str) -> IntegrityFailure:
+    return IntegrityFailure("file_name_invalid", what, "do not trust this server")
 
 
 def get_file(
@@ -344,6 +351,8 @@ def get_tree(
     with _Get(client, site, on_progress) as run:
         for view in list_tree(client, site, path, recursive=True):
             names = split_path(view.path)[len(top) :]
+            if not names:
+                raise Conflict("not_a_folder", "the path names a file, not a folder", "leave out --recursive")
             target = folder.joinpath(*map(checked_name, names))
             if view.kind == "folder":
                 folders += 1

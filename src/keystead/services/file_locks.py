@@ -18,6 +18,7 @@ from keystead.core.errors import Conflict, IntegrityFailure, NotFound, Precondit
 from keystead.core.formats.files import lock_context
 from keystead.core.formats.sealed_object import open_object, seal
 from keystead.core.stores.files import FileLock
+from keystead.services.file_reading import looked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,8 +87,7 @@ def listed(services: Services, opened: OpenSite) -> list[Lock]:
     Raises:
         IntegrityFailure: `lock_damaged`: one of them is not what was written.
     """
-    with services.db.read() as tx:
-        return _listed(services, tx, opened)
+    return looked(services, opened, lambda tx, now: _listed(services, tx, now))
 
 
 def take(services: Services, opened: OpenSite, lock: Lock) -> None:
@@ -99,6 +99,7 @@ def take(services: Services, opened: OpenSite, lock: Lock) -> None:
     """
     with services.db.write() as tx:
         tx.sites.add_counts(opened.site.id, 0, 0, 0)  # whoever takes a lock on the site at the same time waits here
+        _require_same_key(tx, opened)
         held = _listed(services, tx, opened)
         if any(lock.conflicts(other) for other in held):
             raise Conflict("file_locked", "somebody else has locked it, or something in it", "try again when that lock is released or over")
@@ -115,6 +116,7 @@ def refresh(services: Services, opened: OpenSite, lock: Lock) -> None:
     """
     with services.db.write() as tx:
         tx.sites.add_counts(opened.site.id, 0, 0, 0)
+        _require_same_key(tx, opened)
         if all(other.token != lock.token for other in _listed(services, tx, opened)):
             raise NotFound("lock_not_found", "there is no such lock any more", "take it again")
         tx.sites.put_lock(_sealed(services, opened, lock))
@@ -130,7 +132,22 @@ def release(services: Services, opened: OpenSite, tokens: Sequence[str]) -> None
 
 def _listed(services: Services, tx: Tx, opened: OpenSite) -> list[Lock]:
     rows = tx.sites.locks(opened.site.id, services.clock.now())
+    if any(row.key_version > opened.site.key_version for row in rows):  # a move began since: what is locked must not look free
+        now = tx.sites.find(opened.site.tenant_id, opened.site.id)
+        if now is not None:
+            opened.keys_of(now.key_version, f"locks of the site {opened.site.id}")
     return [_unsealed(opened, row) for row in rows if row.key_version in opened.all_keys]
+
+
+def _require_same_key(tx: Tx, opened: OpenSite) -> None:
+    """A lock under a key that is about to go would end with it, untold.
+
+    Raises:
+        Conflict: `site_busy`: a move of the site began just now, or it was deleted.
+    """
+    now = tx.sites.find(opened.site.tenant_id, opened.site.id)
+    if now is None or now.key_version != opened.site.key_version:
+        raise Conflict("site_busy", f"the key of the site {opened.site.url} changed just now", "try again")
 
 
 def _sealed(services: Services, opened: OpenSite, lock: Lock) -> FileLock:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from keystead.services.sites import OpenSite
 
 LAST_PLACE = 65_535
+MAX_FOLDERS = 10_000
+"""Made in one transaction."""
 MANY = 4
 """From how many names of one folder on they are looked for at once."""
 
@@ -349,6 +351,10 @@ class Walk:
         for name in names:
             found = self.child(node, name)
             if found is None and make:
+                if len(self.made) == MAX_FOLDERS:  # everybody who writes waits for the transaction they are made in
+                    raise InvalidRequest(
+                        "batch_too_long", f"more than {MAX_FOLDERS} folders would be made at once", "make them in smaller batches"
+                    )
                 found = self.add(new_node(self._services, self._opened, NodeKind.FOLDER, node.id, name), name)
                 self.made.append(found)
             if found is None:

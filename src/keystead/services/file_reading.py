@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from keystead.core.audit.record import RecordType
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
@@ -21,7 +21,7 @@ from keystead.core.stores.paths import split_path
 from keystead.services.auditing import record
 from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, fetched, opened_box
 from keystead.services.file_nodes import Trunk, Walk, not_a_file, not_found
-from keystead.services.sites import reopened
+from keystead.services.sites import opened_site, reopened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from keystead.ports.tx import Tx
     from keystead.services.context import Services
     from keystead.services.sites import OpenSite
+
+T = TypeVar("T")
 
 ATTEMPTS = 5
 """How often something is started over for a site whose key changes meanwhile."""
@@ -144,6 +146,30 @@ def contents(services: Services, call: Call, file: OpenFile, *, offset: int = 0,
     return pieces(services, call, file, offset, end)
 
 
+def looked(services: Services, opened: OpenSite, look: Callable[[Tx, OpenSite], T]) -> T:
+    """Look something up in one snapshot of a site, with the keys that its rows lie under there.
+
+    What was opened before a move began knows nothing of the newer key: what lies under that looks as if it were missing, or damaged.
+
+    Args:
+        services: the service.
+        opened: the site as it was opened.
+        look: may be called again.
+    """
+    current = opened
+    for _attempt in range(ATTEMPTS):
+        with services.db.read() as tx:
+            try:
+                return look(tx, current)
+            except (NotFound, IntegrityFailure):
+                site = tx.sites.find(opened.site.tenant_id, opened.site.id)
+                if site is None or site.key_version == current.site.key_version:
+                    raise
+                wrapped = tx.sites.keys(site.id)
+        current = opened_site(services, site, wrapped, opened.use, owner=opened.owner, request_id="")
+    raise site_busy(opened)
+
+
 @dataclass(frozen=True, slots=True)
 class SmallFile:
     """A file of at most one chunk, opened for reading; `chunk` is None for an empty one."""
@@ -167,19 +193,22 @@ def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequen
     Raises:
         IntegrityFailure: `file_damaged`, `file_rolled_back`.
     """
-    found: list[OpenFile] = []
-    gone: list[str] = []
-    with services.db.read() as tx:
-        trunk = Trunk(tx, opened)
-        nodes, current = tx.files.nodes(opened.site.id, node_ids), tx.files.current(opened.site.id, node_ids)
+
+    def look(tx: Tx, now: OpenSite) -> tuple[list[OpenFile], list[str], dict[str, Chunk]]:
+        found: list[OpenFile] = []
+        gone: list[str] = []
+        trunk = Trunk(tx, now)
+        nodes, current = tx.files.nodes(now.site.id, node_ids), tx.files.current(now.site.id, node_ids)
         for node_id in node_ids:
             node = nodes.get(node_id)
             if node is None or node.kind is NodeKind.FOLDER or node.size > CHUNK_BYTES:
                 gone.append(node_id)
             else:
                 trunk.check(node_id)
-                found.append(_opened_version(opened, node, node.version, current.get(node_id)))
-        chunks = tx.files.chunks(opened.site.id, [entry.chunk_id for file in found for entry in file.manifest.entries])
+                found.append(_opened_version(now, node, node.version, current.get(node_id)))
+        return found, gone, tx.files.chunks(now.site.id, [entry.chunk_id for file in found for entry in file.manifest.entries])
+
+    found, gone, chunks = looked(services, opened, look)
     if not opened.owner or services.settings.record_owner_reads:
         with services.db.write() as tx:
             for file in found:
@@ -196,7 +225,10 @@ def read_many(services: Services, call: Call, opened: OpenSite, found: Sequence[
     policy = opened.opened
     groups = list(_side_by_side(found))
     for group, box in zip(groups, fetched(services, map(_span, groups)), strict=True):
-        policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
+        try:
+            policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
+        except NotFound:  # a policy that is gone was replaced: the site says by which
+            policy = reopened(services, call, opened).opened
         start = _span(group)[1]
         for one in group:
             yield one.file.node, _small(services, call, one, memoryview(box), start)

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
 from keystead.core.formats.files import Manifest, chunk_digest, encode_manifest
+from keystead.core.formats.sealed_object import OVERHEAD_BYTES
 from keystead.core.ids import new_id
 from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
-from keystead.core.stores.paths import MAX_NAMES, split_path
+from keystead.core.stores.paths import MAX_NAMES, MAX_PATH_CHARACTERS, join_path, split_path
 from keystead.services.file_changes import (
     Change,
     Draft,
@@ -50,6 +51,7 @@ from keystead.services.file_nodes import (
 from keystead.services.file_reading import (
     OpenFile,
     contents,
+    looked,
     open_file,
     open_manifest,
     open_many,
@@ -64,7 +66,7 @@ from keystead.services.file_reading import (
 from keystead.services.sites import reopened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from keystead.api.call import Call
     from keystead.core.formats.aead import Readable
@@ -134,8 +136,11 @@ def find(services: Services, opened: OpenSite, path: str) -> Node:
         InvalidRequest: `path_invalid`, `path_too_long`.
     """
     names = split_path(path)
-    with services.db.read() as tx:
-        node = Walk(services, tx, opened).find(names)
+    return looked(services, opened, lambda tx, now: _found(services, tx, now, names))
+
+
+def _found(services: Services, tx: Tx, opened: OpenSite, names: Sequence[str]) -> Node:
+    node = Walk(services, tx, opened).find(names)
     if node is None:
         raise not_found()
     return node
@@ -154,14 +159,15 @@ def listing(services: Services, opened: OpenSite, path: str, *, after: str = "",
 def listed(services: Services, opened: OpenSite, path: str, *, after: str = "", limit: int = 0) -> tuple[Node, list[Entry]]:
     """The same, and the node of the path itself."""
     names = split_path(path)
-    with services.db.read() as tx:
-        node = Walk(services, tx, opened).find(names)
-        if node is None:
-            raise not_found()
+
+    def look(tx: Tx, now: OpenSite) -> tuple[Node, list[Entry]]:
+        node = _found(services, tx, now, names)
         if node.kind is NodeKind.FILE:
-            return node, [] if after else [Entry(node, open_name(opened, node))]
-        children = tx.files.children(opened.site.id, node.id, after=after, limit=limit)
-    return node, [Entry(child, open_name(opened, child)) for child in children]
+            return node, [] if after else [Entry(node, open_name(now, node))]
+        children = tx.files.children(now.site.id, node.id, after=after, limit=limit)
+        return node, [Entry(child, open_name(now, child)) for child in children]
+
+    return looked(services, opened, look)
 
 
 # -- writing ------------------------------------------------------------------------------------------------------------------------
@@ -317,6 +323,10 @@ def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[N
     Raises: as `put`; `InvalidRequest` also for `batch_too_long` and `path_repeated`.
     """
     targets = _batch_targets(services, files)
+    if len(folders) > MAX_BATCH:
+        raise InvalidRequest(
+            "batch_too_long", f"{len(folders)} folders in one batch; at most {MAX_BATCH} are taken", "send smaller batches"
+        )
     wanted = [split_path(folder) for folder in folders]
     opened = fresh(services, call, opened)
     same = _unchanged(services, opened, targets, files)
@@ -449,6 +459,7 @@ def move(services: Services, call: Call, opened: OpenSite, path: str, to: str, *
             raise InvalidRequest(
                 "path_too_long", f"what is in the folder {node.id} would lie too deep", f"folders lie at most {MAX_NAMES} deep"
             )
+        _check_paths(current, target, node, below)
         present = change.walk.child(parent, target[-1])
         if present is not None and present.id != node.id:
             if not replace or NodeKind.FOLDER in (present.kind, node.kind):
@@ -506,13 +517,14 @@ def delete(services: Services, call: Call, opened: OpenSite, path: str, *, recur
 def versions(services: Services, opened: OpenSite, path: str) -> tuple[Node, list[FileVersion]]:
     """A file and its versions, newest first. Raises: as `find`; `not_a_file`."""
     names = names_of(path)
-    with services.db.read() as tx:
-        node = Walk(services, tx, opened).find(names)
-        if node is None:
-            raise not_found()
+
+    def look(tx: Tx, now: OpenSite) -> tuple[Node, list[FileVersion]]:
+        node = _found(services, tx, now, names)
         if node.kind is NodeKind.FOLDER:
             raise not_a_file(node)
-        return node, tx.files.versions(opened.site.id, node.id)
+        return node, tx.files.versions(now.site.id, node.id)
+
+    return looked(services, opened, look)
 
 
 def restore_version(services: Services, call: Call, opened: OpenSite, path: str, number: int) -> Entry:
@@ -674,6 +686,33 @@ def _check_media_type(media_type: str) -> None:
         raise InvalidRequest(
             "media_type_invalid", "that is not a media type", "use up to 255 printable characters of ASCII, such as text/plain"
         ) from None
+
+
+def _check_paths(opened: OpenSite, target: Sequence[str], node: Node, below: Sequence[Node]) -> None:
+    """Refuse a folder's new place where the path of something in it would be longer than any path may be: nobody could name it.
+
+    Sealing adds the same to every name, so the boxes say how many bytes the names have; they are opened only where those might be too many.
+
+    Raises:
+        InvalidRequest: `path_too_long`.
+    """
+    start = len(join_path(target))
+    if start + _longest(node, below, lambda one: len(one.sealed_name) - OVERHEAD_BYTES) <= MAX_PATH_CHARACTERS:
+        return
+    if start + _longest(node, below, lambda one: len(open_name(opened, one))) > MAX_PATH_CHARACTERS:
+        raise InvalidRequest(
+            "path_too_long",
+            f"what is in the folder {node.id} would have a path of more than {MAX_PATH_CHARACTERS} characters",
+            "choose a shorter name or another place",
+        )
+
+
+def _longest(node: Node, below: Sequence[Node], length: Callable[[Node], int]) -> int:
+    """The longest path from a folder on, a slash before each name; `below` is in the order of its levels."""
+    ends = {node.id: 0}
+    for one in below:
+        ends[one.id] = ends[one.parent_id] + 1 + length(one)
+    return max(ends.values())
 
 
 def _depth(node: Node, below: Sequence[Node]) -> int:

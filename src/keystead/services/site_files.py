@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keystead.api import frames
@@ -17,7 +18,6 @@ from keystead.services.sites import open_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from keystead.api.call import Call, Upload
     from keystead.api.types import sites as t
@@ -29,6 +29,7 @@ PIECE = 1024 * 1024
 ID_CHARACTERS = 36
 """Of an id as listings have it."""
 BYTES = "application/octet-stream"
+_FIRST, _LAST = millis(datetime(1, 1, 1, tzinfo=UTC)), millis(datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC))
 
 
 def list_files(services: Services, call: Call, request: t.ListFiles) -> list[FileView]:
@@ -163,7 +164,12 @@ def _pieces(body: Upload) -> Iterator[bytes]:
 
 
 def _millis(time: datetime | None) -> int | None:
-    return None if time is None else millis(time)
+    if time is None:
+        return None
+    since = millis(time)
+    if not _FIRST <= since <= _LAST:  # in another zone it is a time that cannot be shown: nobody could list the folder any more
+        raise InvalidRequest("time_invalid", "the file's time is none of the years 1 to 9999 in UTC", "give another one")
+    return since
 
 
 def _view(entry: files.Entry, above: tuple[str, ...]) -> FileView:

@@ -298,12 +298,19 @@ def open_site(services: Services, call: Call, reference: str, *, change: bool = 
         KeyDenied, Unavailable, IntegrityFailure: as the keyring.
     """
     use = Use.PUT if put else Use.CHANGE if change else Use.READ
-    with services.db.read() as tx:
-        site = find_site(tx, call, reference)
-        owner = require_use(tx, call, site, roles=ADMINS if put else frozenset())
-        wrapped = tx.sites.keys(site.id)
-        state = tx.policies.state(site.policy_id)
-    return opened_site(services, site, wrapped, use, owner=owner, request_id=call.request_id, state=state)
+    gone = ""
+    while True:
+        with services.db.read() as tx:
+            site = find_site(tx, call, reference)
+            owner = require_use(tx, call, site, roles=ADMINS if put else frozenset())
+            wrapped = tx.sites.keys(site.id)
+            state = tx.policies.state(site.policy_id)
+        try:
+            return opened_site(services, site, wrapped, use, owner=owner, request_id=call.request_id, state=state)
+        except NotFound:
+            if site.policy_id == gone:
+                raise
+            gone = site.policy_id  # a policy that is gone was replaced just now: the site says by which
 
 
 def reopened(services: Services, call: Call, old: OpenSite) -> OpenSite:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
-from keystead.adapters.sql.keystead_schema import mailbox_delegates, onboardings, people, tenants, tokens
+from keystead.adapters.sql.keystead_schema import mailbox_delegates, onboardings, people, site_members, tenants, tokens
 from keystead.adapters.sql.rows import conflict
 from keystead.core.access.principal import Role
 from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
@@ -96,6 +96,7 @@ class SqlTenantRows:
             self._connection.execute(delete(tokens).where(tokens.c.tenant_id == tenant_id, tokens.c.upn == upn))
             # Whoever is given the same name one day is somebody else.
             self._connection.execute(delete(mailbox_delegates).where(mailbox_delegates.c.upn == upn))
+            self._connection.execute(delete(site_members).where(site_members.c.upn == upn))
         return bool(removed)
 
     def set_roles(self, tenant_id: str, upn: str, roles: frozenset[Role]) -> None:

@@ -1,0 +1,104 @@
+"""A request that opened a site just before a move of it began, or a roll ended: it is served, or told to come again, never alarmed or misled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from keystead.api.call import Call
+from keystead.core.errors import Conflict
+from keystead.services import file_locks, files, sites, tenants
+from keystead.services.file_locks import Lock
+from keystead.services.jobs.runner import run_one
+from support.file_world import FilesWorld, files_world
+from support.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from keystead.services.sites import OpenSite
+
+ADMIN = "admin@contoso.example"
+
+
+@pytest.fixture
+def ready(tmp_path: Path, database: str) -> Iterator[FilesWorld]:
+    world = World(tmp_path)
+    made = files_world(world)
+    made.site("plans", {"folder/a": b"1", "folder/b": b"2"})
+    yield made
+    world.close()
+
+
+def caller(ready: FilesWorld) -> Call:
+    return Call(tenants.impersonate(ready.world.services, ADMIN), ready.tenant.id, "site.put", "request")
+
+
+def opened(ready: FilesWorld) -> OpenSite:
+    return sites.open_site(ready.world.services, caller(ready), ready.sites[0], change=True)
+
+
+def begin_move(ready: FilesWorld, slices: int = 0) -> None:
+    """Until the site has its newer key, and so many slices more."""
+    ready.register(wait=False)
+    mover = ready.world.process("mover", settings=replace(ready.world.settings, slice_items=1, slice_bytes=1))
+    while ready.world.sql("SELECT key_version FROM sites") == [(1,)]:
+        run_one(mover.services, stopping=lambda: True)
+    for _slice in range(slices):
+        run_one(mover.services, stopping=lambda: True)
+
+
+@pytest.mark.parametrize("slices", [0, 1, 40], ids=["begun", "names-under-both", "done"])
+def test_what_was_opened_before_a_move_began_still_lists_and_reads(ready: FilesWorld, slices: int) -> None:
+    """R-109: a copy of a tree over WebDAV opens the site once and goes on for hours."""
+    services, call, old = ready.world.services, caller(ready), opened(ready)
+    names = [entry.node.id for entry in files.listing(services, old, "/folder")]
+    begin_move(ready, slices)
+    assert sorted(entry.name for entry in files.listing(services, old, "/folder")) == ["a", "b"]
+    assert files.find(services, old, "/folder/a").id in names
+    assert files.versions(services, old, "/folder/a")[0].version == 1
+    found, gone = files.open_many(services, call, old, names)
+    assert (sorted(data for _node, data in files.read_many(services, call, old, found)), gone) == ([b"1", b"2"], [])
+
+
+def lock(path: str, token: str) -> Lock:
+    return Lock(token, path, exclusive=True, deep=True, owner=b"", principal=ADMIN, timeout=3_000, expires=2**50)
+
+
+def test_locks_are_seen_by_who_opened_the_site_before_a_move_began(ready: FilesWorld) -> None:
+    """R-112: at the end of a long upload, too, what somebody has locked is not written over."""
+    services, old = ready.world.services, opened(ready)
+    begin_move(ready)
+    file_locks.take(services, opened(ready), lock("/plans/a", "one"))
+    assert [one.token for one in file_locks.listed(services, old)] == ["one"]
+    with pytest.raises(Conflict, match="site_busy"):
+        file_locks.take(services, old, lock("/plans/a", "two"))
+
+
+def test_a_lock_is_not_kept_under_a_key_that_is_about_to_go(ready: FilesWorld) -> None:
+    """R-112: it would end with the move, and nobody would tell its holder."""
+    services, old = ready.world.services, opened(ready)
+    begin_move(ready)
+    with pytest.raises(Conflict, match="site_busy"):
+        file_locks.take(services, old, lock("/plans/a", "one"))
+
+
+def test_a_site_whose_policy_was_replaced_between_finding_and_opening_it_is_opened(ready: FilesWorld) -> None:
+    """R-123: not "no such policy", which WebDAV would tell as "no such file"."""
+    ready.register()
+    key = ready.key(ready.vaults[0], "rolled")
+    services = ready.world.process("reader").services
+    once = [key]
+    keyring_open = services.keyring.open
+
+    def opens_late(*args: object, **named: object) -> object:
+        if once:
+            ready.roll("primary", once.pop())
+        return keyring_open(*args, **named)  # type: ignore[arg-type]  # as it was called
+
+    services.keyring.open = opens_late  # type: ignore[method-assign, assignment]  # something happens in between
+    site = sites.open_site(services, caller(ready), ready.sites[0])
+    assert sorted(entry.name for entry in files.listing(services, site, "/folder")) == ["a", "b"]
