@@ -133,9 +133,7 @@ def run_vaults(path: Path, wanted: Wanted, announced: Callable[[Announced], None
     try:
         listeners = _Listeners(path / "run", config, wanted, domain, home.vault, ca_file, announced, dev=home.file.dev)
         with listeners:
-            parts = VaultParts(
-                home.vault, listeners.book.resolve, partial(tokens.verify, home.vault), config, __version__
-            )
+            parts = VaultParts(home.vault, listeners.book.resolve, partial(tokens.verify, home.vault), config, __version__)
             authority = AuthorityParts(home.vault, listeners.book.authority_of, listeners.book.resource, config)
             faces = _Faces(listeners.book, AuthorityApp(authority), VaultApp(parts))
             server = server_of(faces, refusals(parts, faces.take), context)
