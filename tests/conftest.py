@@ -26,6 +26,8 @@ ON_BOTH = tuple(
         "crash/test_keystore_crash.py",
         "crash/test_seal_crash.py",
         "attacks/test_another_tenant.py",
+        "attacks/test_files_races.py",
+        "attacks/test_files_stale.py",
         "attacks/test_races.py",
         "attacks/test_revoked_keys.py",
         "attacks/test_vault_log.py",
