@@ -53,7 +53,7 @@ def test_a_geo_is_registered_and_everything_in_it_is_under_the_new_keys(files: F
     (url,) = files.sites
     assert files.status().state == "Unregistered"
     started = files.register(wait=False)
-    assert (started.state, started.percent_sites, started.sites) == ("Registering", 0.0, 1)
+    assert (started.state, started.percent_sites, started.sites, started.health) == ("Registering", 0.0, 1, "healthy")
     assert (started.primary_key_uri, started.secondary_key_uri) == (files.primary, files.secondary)
     all_there(files, url)
     ended = files.finish(started)

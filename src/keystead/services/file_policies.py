@@ -164,7 +164,7 @@ def _lost(services: Services, geo: Geo, policies: Sequence[Policy]) -> tuple[lis
     if not lost:
         raise PreconditionFailed(
             "not_in_recovery",
-            f"the files of {geo.geo} are not in recovery: {' and '.join(working)} opens",
+            f"the files of {geo.geo} are not in recovery: {' and '.join(working)} {'opens' if len(working) == 1 else 'open'}",
             f"keystead files roll --geo {geo.geo} puts another key in the place of one",
         )
     return lost, tuple(told)
@@ -395,6 +395,8 @@ def _status(services: Services, tx: Tx, tenant_id: str, geo: str, report: KeyRep
         )
     uris = {copy.role: copy.key_uri for copy in tx.policies.copies(policy.version_id)}
     state = tx.policies.state(policy.id)
+    # Before the first probe: both keys have wrapped and unwrapped when the policy was made, or it would not be there.
+    known = [OutcomeClass(said or OutcomeClass.SUCCESS) for said in (state.primary, state.secondary)]
     under_way = found.state not in AT_REST
     percent = 100.0 * done / sites if sites else 100.0
     return FilesStatus(
@@ -408,7 +410,7 @@ def _status(services: Services, tx: Tx, tenant_id: str, geo: str, report: KeyRep
         policy_id=policy.id,
         job_id=found.job_id or None,
         started=utc_or_none(found.changed if under_way else None),
-        health=health([OutcomeClass(state.primary), OutcomeClass(state.secondary)]).value if state.primary and state.secondary else None,
+        health=health(known).value,
         overdue=under_way and services.clock.now() - found.changed > services.settings.registration_warning,
         warnings=[
             CheckView(check=check.check, subject=check.subject, detail=check.detail, mend=check.mend)
