@@ -12,8 +12,10 @@ import pytest
 from keystead.api.call import Upload
 from keystead.api.types import sites as s
 from keystead.api.types import tenants as t
+from keystead.core.access.tokens import TokenKind
 from keystead.core.errors import Forbidden, InvalidRequest
 from keystead.core.stores.paths import MAX_PATH_CHARACTERS
+from keystead.services.tokens import issue
 from support.webdav import PLANS, ROOT, make_plans, running
 from support.world import World
 
@@ -171,3 +173,30 @@ def test_the_length_that_macos_says_of_a_body_may_be_anything(plans: Plans, leng
             "PUT", f"{ROOT}/new", [b"1"], X_Expected_Entity_Length=length.encode().decode("latin-1"), Transfer_Encoding="chunked"
         )
     assert answer.status < 500, answer
+
+
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+def test_a_program_without_the_scope_that_deletes_empties_no_folder_by_putting_another_in_its_place(plans: Plans, method: str) -> None:
+    """R-194: what a token's scopes do not name it does not do by another way."""
+    with running(plans.world) as face:
+        secret = program(plans, "site.put", "site.get", "site.ls", "site.mkdir", "site.mv")
+        alex, backup = face.person("alex@contoso.example"), face.basic("alex@contoso.example", secret)
+        for path in ("/a/x", "/b/y"):
+            plans.put(path, b"1")
+        assert backup.ask("DELETE", f"{ROOT}/a").status == 403
+        assert backup.ask(method, f"{ROOT}/b/", Destination=f"{ROOT}/a/").status == 403
+        assert sorted(plans.everything()) == ["/a", "/a/x", "/b", "/b/y"]
+        assert backup.ask(method, f"{ROOT}/b/y", Destination=f"{ROOT}/a/").status == 403, "nor a file in a folder's place"
+        assert sorted(plans.everything()) == ["/a", "/a/x", "/b", "/b/y"]
+        assert backup.ask(method, f"{ROOT}/b/", Destination=f"{ROOT}/c/").status == 201
+        assert alex.ask(method, f"{ROOT}/c/", Destination=f"{ROOT}/a/").status == 204
+        assert "/a/x" not in plans.everything()
+
+
+def program(plans: Plans, *scopes: str) -> str:
+    """A token of a program of alex's."""
+    services = plans.world.services
+    with services.db.write() as tx:
+        person = tx.tenants.person("alex@contoso.example")
+        assert person is not None
+        return issue(services, tx, TokenKind.SERVICE, person.upn, person.tenant_id, name="backup", scopes=frozenset(scopes)).secret

@@ -12,8 +12,10 @@ from keystead.api.call import Call
 from keystead.api.types.sites import CreateSite
 from keystead.core.errors import Conflict, PreconditionFailed
 from keystead.core.stores.files import CHUNK_BYTES
+from keystead.ports.clock import HOUR
 from keystead.services import files, sites, tenants
 from keystead.services.jobs.runner import run_due, run_one
+from keystead.services.jobs.upkeep import schedule_upkeep
 from support.file_world import FilesWorld, files_world
 from support.world import World
 
@@ -169,3 +171,65 @@ def test_chunks_a_move_has_moved_already_go_with_the_version_that_went_out_of_us
     trimming = bench.world.process("t", settings=replace(bench.world.settings, file_versions_kept=1))
     files.put(trimming.services, bench.caller, opened, "/report", [END])
     assert len(bench.world.sql("SELECT id FROM file_chunks")) == 1
+
+
+def days_pass(bench: Bench, count: int) -> None:
+    """Days on which the upkeep runs."""
+    for _day in range(count):
+        bench.world.clock.advance(26 * HOUR)
+        bench.world.age_objects(26 * 3600)
+        schedule_upkeep(bench.world.services)
+        run_due(bench.world.services)
+
+
+def test_a_file_that_comes_in_for_days_is_refused_and_not_acknowledged_without_its_beginning(bench: Bench) -> None:
+    """R-112: nothing names what is stored while it comes in, and `collect-orphans` removes what nothing names."""
+
+    def body() -> Iterator[bytes]:
+        yield from (ONE, TWO, TWO, TWO, THREE)
+        days_pass(bench, 3)
+        yield END
+
+    with pytest.raises(Conflict, match="upload_too_slow"):
+        files.put(bench.world.services, bench.caller, bench.opened, "/slow", body())
+    assert files.listing(bench.world.services, bench.opened, "/") == []
+    assert not [path for path in (bench.world.path / "objects").rglob("*") if path.is_file()], "what was stored of it is gone too"
+
+
+def test_a_part_that_comes_in_for_days_leaves_the_file_as_it_was(bench: Bench) -> None:
+    """R-112: the same when a part of a file is written."""
+    bench.put("/file", ONE, END)
+
+    def body() -> Iterator[bytes]:
+        yield from (TWO, TWO, TWO, THREE, THREE)
+        days_pass(bench, 3)
+        yield THREE
+
+    with pytest.raises(Conflict, match="upload_too_slow"):
+        files.write(bench.world.services, bench.caller, bench.opened, "/file", 0, body())
+    assert bench.read("/file") == ONE + END
+
+
+def test_a_process_that_stands_still_for_days_before_it_commits_is_refused(bench: Bench) -> None:
+    """R-112: a machine may be suspended at any moment; the commit itself asks."""
+    slow = bench.meanwhile(lambda: days_pass(bench, 3))
+    with pytest.raises(Conflict, match="upload_too_slow"):
+        bench.put("/slow", ONE, END, process=slow)
+    assert files.listing(bench.world.services, bench.opened, "/") == []
+
+
+def test_a_file_that_comes_in_for_most_of_a_day_stays(bench: Bench) -> None:
+    """R-112: what took less than the grace period is never collected, whenever the upkeep looks."""
+
+    def body() -> Iterator[bytes]:
+        yield from (ONE, TWO, TWO, TWO, THREE)
+        for _look in range(23):
+            bench.world.clock.advance(HOUR)
+            bench.world.age_objects(3600)
+            schedule_upkeep(bench.world.services)
+            run_due(bench.world.services)
+        yield END
+
+    files.put(bench.world.services, bench.caller, bench.opened, "/slow", body())
+    days_pass(bench, 3)
+    assert bench.read("/slow") == ONE + TWO * 3 + THREE + END

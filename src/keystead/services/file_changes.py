@@ -92,6 +92,8 @@ def committed(services: Services, call: Call, opened: OpenSite, act: Callable[[T
         try:
             with services.db.write() as tx:
                 done = act(tx, replace(current, site=_still(tx, current)))
+                if writer is not None:
+                    writer.check_age()
         except _Moved:
             current = reopened(services, call, current)
             continue

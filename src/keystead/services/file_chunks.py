@@ -4,7 +4,7 @@ Storing a chunk waits for the disk and needs no processor, so a sealed chunk goe
 buffer is used again only when what was in it is durable. Large chunks have an object each, small ones share objects of up to 8 MiB.
 
 Nothing here knows of transactions: what was stored is named by no row until its caller commits, and `collect-orphans` removes what no row
-ever names.
+names, though not before it is `orphan_grace` old twice over. So nothing is committed that took longer than that once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from keystead.core.errors import IntegrityFailure, KeysteadError, NotFound
+from keystead.core.errors import Conflict, IntegrityFailure, KeysteadError, NotFound
 from keystead.core.formats.aead import NONCE_BYTES, Aes
 from keystead.core.formats.files import ManifestEntry, chunk_context, chunk_key_context, damaged
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES, open_object, seal_into
@@ -25,6 +25,7 @@ from keystead.core.ids import ordered_id
 from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.core.stores.files import CHUNK_BYTES, Chunk
 from keystead.core.stores.objects import StoredObject
+from keystead.ports.clock import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +46,7 @@ STORES = 8
 KEPT_BUFFERS = 8
 
 AHEAD = 2
-"""Chunks of one reader that are fetched while one is opened and given away."""
+"""Chunks of one reader that are fetched and opened while one is given away."""
 FETCHES = 8
 """Threads that fetch, for all readers of the process."""
 
@@ -122,6 +123,7 @@ class ChunkWriter:
         self._used = 0
         self._count = 0
         self._refs: list[str] = []
+        self._since: int | None = None
         self.chunks: list[Chunk] = []
         self.objects: list[StoredObject] = []
 
@@ -149,6 +151,7 @@ class ChunkWriter:
 
         Raises:
             Unavailable: an earlier one could not be stored.
+            Conflict: `upload_too_slow`.
         """
         size = len(data)
         length = size + OVERHEAD_BYTES
@@ -172,10 +175,26 @@ class ChunkWriter:
 
         Raises:
             Unavailable: one of them could not be stored.
+            Conflict: `upload_too_slow`.
         """
         self._flush()
         while self._under_way:
             self._collect()
+        self.check_age()
+
+    def check_age(self) -> None:
+        """Refuse to name by rows what `collect-orphans` may be about to remove: the commit asks, when nothing can come between any more.
+
+        Raises:
+            Conflict: `upload_too_slow`.
+        """
+        grace = self._services.settings.orphan_grace
+        if self._since is not None and self._services.clock.now() - self._since >= grace:
+            raise Conflict(
+                "upload_too_slow",
+                f"it took more than {grace // HOUR} hours, and what came first may be removed by now",
+                "send it again over a faster line; the setting orphan_grace decides how long it may take",
+            )
 
     def discard(self) -> None:
         """Remove what was stored, which no row names. What cannot be removed now is an orphan."""
@@ -187,6 +206,7 @@ class ChunkWriter:
         """A fresh object, and a buffer for it."""
         while len(self._under_way) >= UNDER_WAY:
             self._collect()
+        self.check_age()  # here too: who is too slow hears of it as soon as it is known
         return self._services.objects.new_ref(self._services.random), _buffers.take()
 
     def _sealed(self, node_id: str, data: Readable, buffer: memoryview, ref: str, offset: int) -> Chunk:
@@ -219,6 +239,8 @@ class ChunkWriter:
         self._shared, self._used, self._count = None, 0, 0
 
     def _submit(self, ref: str, buffer: memoryview, length: int, count: int, *, large: bool) -> None:
+        if self._since is None:
+            self._since = self._services.clock.now()
         self._refs.append(ref)
         self._under_way.append((buffer, _stores.submit(self._put, ref, buffer[:length], count, large)))
 
@@ -254,21 +276,23 @@ def open_chunk(services: Services, opened: OpenSite, chunk: Chunk, entry: Manife
 
 
 class Ahead:
-    """Fetches what is read next while what is there is opened: a store waits for the disk or the network, and needs no processor."""
+    """Fetches and opens what is read next while what is there is given away: a store waits for the disk or the network, and a cipher needs
+    no other thread's turn. Whether it may be given away is asked when it is taken.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._under_way: dict[str, Future[bytes]] = {}
 
-    def want(self, chunk: Chunk, entry: ManifestEntry, what: str) -> None:
-        """Begin to fetch a chunk that will be taken soon."""
+    def want(self, opened: OpenSite, chunk: Chunk, entry: ManifestEntry, what: str) -> None:
+        """Begin with a chunk that will be taken soon."""
         if chunk.id not in self._under_way:
-            self._under_way[chunk.id] = _fetches.submit(chunk_box, self._services, chunk, entry, what)
+            self._under_way[chunk.id] = _fetches.submit(opened_chunk, self._services, opened, chunk, entry, what)
 
-    def take(self, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
-        """A chunk as it is stored. Raises: as `chunk_box`."""
+    def take(self, opened: OpenSite, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
+        """The bytes of a chunk. Raises: as `opened_chunk`."""
         begun = self._under_way.pop(chunk.id, None)
-        return begun.result() if begun is not None else chunk_box(self._services, chunk, entry, what)
+        return begun.result() if begun is not None else opened_chunk(self._services, opened, chunk, entry, what)
 
 
 def fetched(services: Services, places: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
@@ -289,6 +313,11 @@ def _part(services: Services, ref: str, offset: int, length: int) -> bytes:
         return services.objects.get(ref, offset, length)
     except (NotFound, IntegrityFailure):
         return b""
+
+
+def opened_chunk(services: Services, opened: OpenSite, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
+    """The bytes of a chunk. Raises: as `chunk_box` and `opened_box`."""
+    return opened_box(opened, chunk, entry, chunk_box(services, chunk, entry, what), what)
 
 
 def chunk_box(services: Services, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:

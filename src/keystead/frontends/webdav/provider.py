@@ -335,7 +335,7 @@ class _Node:
         there = self._at(names)
         if there is not None and there.node.id != self.node.id:
             if there.is_collection or self.is_collection:
-                there.handle_delete()
+                self._make_way(there)
             else:
                 release_below(self.visit, self.opened, there.get_ref_url())
         files.move(self.visit.services, self.visit.call(), self.opened, self.file_path, join_path(names), replace=True)
@@ -351,7 +351,7 @@ class _Node:
         self._require_unlocked(names)
         there = self._at(names)
         if there is not None and (there.is_collection or self.is_collection):
-            there.handle_delete()
+            self._make_way(there)
         self.environ[CREATED] = there is None
         failed: list[tuple[str, DAVError]] = []
         self.copy_to(names, failed, deep=depth_infinity)
@@ -387,6 +387,11 @@ class _Node:
         path = joined((self.path.split("/")[1], *names), collection=False)
         self.visit.changed()
         return cast("Thing | None", self.environ["wsgidav.provider"].get_resource_inst(path, self.environ))
+
+    def _make_way(self, there: Thing) -> None:
+        """Delete what lies at the destination, with all that is below it: for that a program's token needs the scope that deletes."""
+        self.visit.admit_to("site.rm")
+        there.handle_delete()
 
     def _require_unlocked(self, names: tuple[str, ...]) -> None:
         tokens: list[str] = self.environ.get("wsgidav.ifLockTokenList", [])

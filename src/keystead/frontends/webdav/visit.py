@@ -76,7 +76,11 @@ class Visit:
             Forbidden, Unauthenticated, InvalidRequest: as the dispatcher.
         """
         for name in CHANGING.get(self.method, (self.route,)):
-            self.dispatcher.admit(BY_NAME[name], principal=self.principal, client_ip=self.client_ip, request_id=self.request_id)
+            self.admit_to(name)
+
+    def admit_to(self, route: str) -> None:
+        """The same for one row of the API: what a method does besides what it always does."""
+        self.dispatcher.admit(BY_NAME[route], principal=self.principal, client_ip=self.client_ip, request_id=self.request_id)
 
     def call(self, route: str = "") -> Call:
         """For a use case."""
