@@ -276,8 +276,10 @@ def open_chunk(services: Services, opened: OpenSite, chunk: Chunk, entry: Manife
 
 
 class Ahead:
-    """Fetches and opens what is read next while what is there is given away: a store waits for the disk or the network, and a cipher needs
-    no other thread's turn. Whether it may be given away is asked when it is taken.
+    """Fetches and opens what is read next while what is there is given away.
+
+    A store waits for the disk or the network, and the cipher lets other threads go on. Whether a chunk may be given away is asked when it is
+    taken.
     """
 
     def __init__(self, services: Services) -> None:
@@ -287,12 +289,12 @@ class Ahead:
     def want(self, opened: OpenSite, chunk: Chunk, entry: ManifestEntry, what: str) -> None:
         """Begin with a chunk that will be taken soon."""
         if chunk.id not in self._under_way:
-            self._under_way[chunk.id] = _fetches.submit(opened_chunk, self._services, opened, chunk, entry, what)
+            self._under_way[chunk.id] = _fetches.submit(open_chunk, self._services, opened, chunk, entry, what)
 
     def take(self, opened: OpenSite, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
-        """The bytes of a chunk. Raises: as `opened_chunk`."""
+        """The bytes of a chunk. Raises: as `open_chunk`."""
         begun = self._under_way.pop(chunk.id, None)
-        return begun.result() if begun is not None else opened_chunk(self._services, opened, chunk, entry, what)
+        return begun.result() if begun is not None else open_chunk(self._services, opened, chunk, entry, what)
 
 
 def fetched(services: Services, places: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
@@ -313,11 +315,6 @@ def _part(services: Services, ref: str, offset: int, length: int) -> bytes:
         return services.objects.get(ref, offset, length)
     except (NotFound, IntegrityFailure):
         return b""
-
-
-def opened_chunk(services: Services, opened: OpenSite, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:
-    """The bytes of a chunk. Raises: as `chunk_box` and `opened_box`."""
-    return opened_box(opened, chunk, entry, chunk_box(services, chunk, entry, what), what)
 
 
 def chunk_box(services: Services, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:

@@ -166,7 +166,7 @@ def looked(services: Services, opened: OpenSite, look: Callable[[Tx, OpenSite], 
                 if site is None or site.key_version == current.site.key_version:
                     raise
                 wrapped = tx.sites.keys(site.id)
-        current = opened_site(services, site, wrapped, opened.use, owner=opened.owner, request_id="")
+        current = opened_site(services, site, wrapped, opened.use, owner=opened.owner, reads=opened.reads, request_id="")
     raise site_busy(opened)
 
 
@@ -368,9 +368,8 @@ class _Reading:
             entry, row, what = self._file.manifest.entries[index], self._row(index), self._what(index)
             if row is not None:
                 with suppress(ChunkGone):
-                    box = self._ahead.take(row, entry, what)
                     self._look_ahead(index)
-                    return opened_box(self._opened, row, entry, box, what)
+                    return self._ahead.take(self._opened, row, entry, what)
             if again:
                 self._look_again()
         raise damaged(f"{what}, which is missing,")
@@ -380,7 +379,7 @@ class _Reading:
             entry = self._file.manifest.entries[following]
             row = self._rows.get(entry.chunk_id)
             if row is not None:
-                self._ahead.want(row, entry, self._what(following))
+                self._ahead.want(self._opened, row, entry, self._what(following))
 
     def _what(self, index: int) -> str:
         """How errors name a chunk."""
