@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,11 @@ import pytest
 from keystead.api.call import Upload
 from keystead.api.types import sites as s
 from keystead.api.types import tenants as t
+from keystead.api.types import watching as w
 from keystead.core.access.tokens import TokenKind
-from keystead.core.errors import Forbidden, InvalidRequest
+from keystead.core.errors import Forbidden, InvalidRequest, PreconditionFailed
 from keystead.core.stores.paths import MAX_PATH_CHARACTERS
+from keystead.services import tenants
 from keystead.services.tokens import issue
 from support.webdav import PLANS, ROOT, make_plans, running
 from support.world import World
@@ -200,3 +202,82 @@ def program(plans: Plans, *scopes: str) -> str:
         person = tx.tenants.person("alex@contoso.example")
         assert person is not None
         return issue(services, tx, TokenKind.SERVICE, person.upn, person.tenant_id, name="backup", scopes=frozenset(scopes)).secret
+
+
+URL = "https://contoso.example/sites/budget"
+DRIVE = "https://contoso.example/personal/alex"
+
+
+def put_into(client: Client, site: str, path: str, data: bytes, **options: object) -> s.FileView:
+    request = s.UploadFile(site=site, path=path, **options)  # type: ignore[arg-type]  # by name
+    made: s.FileView = client.call("site.put", request, upload=Upload(len(data), io.BytesIO(data).read))
+    return made
+
+
+def stored(plans: Plans, path: str = DRIVE) -> int:
+    found: list[s.SiteView] = plans.client("admin").call("site.list", s.ListSites())
+    return next(one.stored_bytes for one in found if one.url == path)
+
+
+def test_an_administrator_does_not_learn_by_putting_what_is_in_a_drive(plans: Plans) -> None:
+    """R-193: who may put but not read gets the same answer, and makes as much, whether they guessed the bytes or not."""
+    alex, admin = plans.client("alex"), plans.client("admin")
+    alex.call("site.create", s.CreateSite(url=DRIVE, kind="onedrive"))
+    chunk = bytes(4 * 1024 * 1024)
+    for path in ("/one", "/two"):
+        put_into(alex, DRIVE, path, chunk + b"salary: 100")
+    put_into(alex, DRIVE, "/small-1", b"salary: 100")
+    put_into(alex, DRIVE, "/small-2", b"salary: 100")
+    sizes = [stored(plans)]
+    answers = []
+    for path, guess in (("/one", b"salary: 100"), ("/two", b"salary: 200")):
+        answers.append(put_into(admin, DRIVE, path, chunk + guess))
+        sizes.append(stored(plans))
+    assert [(one.unchanged, one.version) for one in answers] == [(False, 2), (False, 2)]
+    assert sizes[1] - sizes[0] == sizes[2] - sizes[1], "nor does what is stored tell"
+    for path, guess in (("/small-1", b"salary: 100"), ("/small-2", b"salary: 200")):
+        batch = s.UploadBatch(site=DRIVE, files=[s.BatchFile(path=path, data=guess)])
+        done: s.BatchResult = admin.call("site.put-batch", batch)
+        assert (done.uploaded, done.unchanged) == (1, 0)
+    assert put_into(alex, DRIVE, "/one", chunk + b"salary: 100").unchanged, "its own person is told"
+
+
+def test_a_program_that_may_put_but_not_get_does_not_learn_what_is_there(plans: Plans) -> None:
+    """R-194: a scope that does not read does not compare either."""
+    plans.put("/diary", b"salary: 100")
+    services = plans.world.services
+    alex = tenants.impersonate(services, "alex@contoso.example")
+    for scopes, told in ((frozenset({"site.put"}), False), (frozenset({"site.put", "site.get"}), True)):
+        backup = plans.world.client(replace(alex, scopes=scopes))
+        assert put_into(backup, PLANS, "/diary", b"salary: 100").unchanged == told
+
+
+def test_who_is_given_the_name_of_an_owner_who_left_does_not_get_their_sites(plans: Plans) -> None:
+    """R-194: a drive is nobody's then, until an administrator gives it an owner, under a record."""
+    alex, blake, admin = (plans.client(local) for local in ("alex", "blake", "admin"))
+    alex.call("site.create", s.CreateSite(url=DRIVE, kind="onedrive"))
+    alex.call("site.member.add", s.SiteMember(site=DRIVE, member="blake@contoso.example"))
+    admin.call("site.create", s.CreateSite(url=URL, owner="alex@contoso.example", private=True))
+    for site in (DRIVE, URL):
+        put_into(alex, site, "/diary", b"1")
+    admin.call("user.remove", t.RemoveUser(upn="alex@contoso.example"))
+    admin.call("user.add", t.AddUser(upn="alex@contoso.example", roles=["user"]))
+    for site in (DRIVE, URL):
+        with pytest.raises(Forbidden, match="not_a_member"):
+            alex.call("site.ls", s.ListFiles(site=site))
+        with pytest.raises(Forbidden, match="not_the_owner"):
+            alex.call("site.member.add", s.SiteMember(site=site, member="alex@contoso.example"))
+    assert {one.url for one in alex.call("site.list", s.ListSites())} == {PLANS}
+    with pytest.raises(Forbidden, match="not_a_member"):
+        blake.call("site.ls", s.ListFiles(site=DRIVE))
+    assert {one.url: one.owner for one in admin.call("site.list", s.ListSites())}[DRIVE] == ""
+
+    given = s.SetSite(site=DRIVE, owner="blake@contoso.example")
+    assert admin.call("site.set", given).owner == "blake@contoso.example"
+    assert [one.path for one in blake.call("site.ls", s.ListFiles(site=DRIVE))] == ["/diary"]
+    with pytest.raises(PreconditionFailed, match="personal_drive"):
+        admin.call("site.set", s.SetSite(site=DRIVE, owner="alex@contoso.example"))
+    with pytest.raises(PreconditionFailed, match="personal_drive"):
+        admin.call("site.set", s.SetSite(site=DRIVE, shared=True))
+    found: list[w.AuditRecordView] = admin.call("audit.search", w.SearchAudit(operations=["SiteChanged"]))
+    assert any(w.Parameter(name="Owner", value="blake@contoso.example") in record.parameters for record in found)

@@ -440,7 +440,7 @@ def test_a_lock_lasts_through_a_move(files: FilesWorld) -> None:
             site = tx.sites.find(files.tenant.id, url)
             assert site is not None
             keys = tx.sites.keys(site.id)
-        return opened_site(services, site, keys, Use.CHANGE, owner=True, request_id="r")
+        return opened_site(services, site, keys, Use.CHANGE, owner=True, reads=True, request_id="r")
 
     lock = file_locks.Lock(
         token="opaquelocktoken:1",

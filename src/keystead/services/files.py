@@ -189,7 +189,8 @@ def put(
 ) -> Entry:
     """Write a whole file, durable when this returns. Memory stays flat, whatever its size.
 
-    Chunks that the current version has at the same place are kept; when nothing else is new, no version is made.
+    Chunks that the current version has at the same place are kept; when nothing else is new, no version is made. Not so for a caller who may
+    not read the file: what is there is not looked at, and every write makes a version.
 
     Args:
         services: the service.
@@ -216,7 +217,7 @@ def put(
     opened = fresh(services, call, opened)
     with services.db.read() as tx:
         present = _allowed(services, tx, opened, target, size)
-        base = _base(services, tx, opened, present)
+        base = _base(services, tx, opened, present) if opened.reads else None
     room = _Room(services, opened, present)
     room.take(size or 0)
     with ChunkWriter(services, opened) as writer:
@@ -329,7 +330,7 @@ def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[N
         )
     wanted = [split_path(folder) for folder in folders]
     opened = fresh(services, call, opened)
-    same = _unchanged(services, opened, targets, files)
+    same = _unchanged(services, opened, targets, files) if opened.reads else {}
     with ChunkWriter(services, opened) as writer:
         drafts: list[Draft | None] = []
         for index, (target, file) in enumerate(zip(targets, files, strict=True)):

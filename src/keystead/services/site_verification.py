@@ -97,7 +97,7 @@ class _Site:
             wrapped = tx.sites.keys(self._site_id)
         if site is None:
             raise _gone(self._site_id)
-        return opened_site(self._services, site, wrapped, Use.PUT, owner=False, request_id=self._request_id)
+        return opened_site(self._services, site, wrapped, Use.PUT, owner=False, reads=False, request_id=self._request_id)
 
     def _page(self, start: int) -> tuple[int, list[Node]]:
         """Nodes from a place on, by whole buckets, each of which is checked; and the place to go on from."""

@@ -17,6 +17,7 @@ from keystead.api.types.base import utc, utc_or_none
 from keystead.api.types.sites import MembersView, SiteStatus, SiteView
 from keystead.api.types.tenants import Done
 from keystead.core.access.principal import Role
+from keystead.core.access.tokens import covers
 from keystead.core.audit.record import RecordType
 from keystead.core.errors import Forbidden, IntegrityFailure, InvalidRequest, NotFound, PreconditionFailed
 from keystead.core.formats.files import name_hash
@@ -65,6 +66,8 @@ class OpenSite:
         all_keys: by version: during a move content lies under either.
         use: what it was opened for.
         owner: whether whoever opened it is its owner.
+        reads: whether whoever opened it may read what is in it. For who may not, what comes in is never compared with what is there: the
+            answer would tell.
     """
 
     site: Site
@@ -73,6 +76,7 @@ class OpenSite:
     all_keys: Mapping[int, SiteKeys]
     use: Use
     owner: bool
+    reads: bool
 
     @property
     def operation(self) -> Operation:
@@ -133,6 +137,7 @@ def create_site(services: Services, call: Call, request: t.CreateSite) -> SiteVi
     wrapped = opened.new_site_key(site.id, 1, services.random)
     services.checkpoint("create site: key made")
     with services.db.write() as tx:
+        _require_person(tx, call, owner)  # again: removed meanwhile, the next of that name would have it
         if policy_for(tx, call.tenant_id, geo) != policy_id:
             raise PreconditionFailed("geo_changed", f"the files policy of {geo} changed while the site was made", "try again")
         tx.sites.insert(site, SiteKey(site.id, 1, wrapped))
@@ -211,11 +216,12 @@ def show_site(services: Services, call: Call, request: t.NameSite) -> SiteStatus
 
 
 def set_site(services: Services, call: Call, request: t.SetSite) -> SiteView:
-    """Change owner, sharing or quota. A personal drive stays its person's alone."""
+    """Change owner, sharing or quota. A personal drive stays its person's alone; one whose person was removed may be given to another."""
     owner = None if request.owner is None else user_principal_name(request.owner)
     with services.db.write() as tx:
         site = find_site(tx, call, request.site)
-        if site.kind is SiteKind.ONEDRIVE and (request.shared or (owner is not None and owner != site.owner)):
+        taken = owner is not None and site.owner not in ("", owner)
+        if site.kind is SiteKind.ONEDRIVE and (request.shared or taken):
             raise PreconditionFailed(
                 "personal_drive", f"{site.url} is the personal drive of {site.owner}", "its owner may add members: keystead site member add"
             )
@@ -303,10 +309,11 @@ def open_site(services: Services, call: Call, reference: str, *, change: bool = 
         with services.db.read() as tx:
             site = find_site(tx, call, reference)
             owner = require_use(tx, call, site, roles=ADMINS if put else frozenset())
+            reads = _may_read(tx, call, site)
             wrapped = tx.sites.keys(site.id)
             state = tx.policies.state(site.policy_id)
         try:
-            return opened_site(services, site, wrapped, use, owner=owner, request_id=call.request_id, state=state)
+            return opened_site(services, site, wrapped, use, owner=owner, reads=reads, request_id=call.request_id, state=state)
         except NotFound:
             if site.policy_id == gone:
                 raise
@@ -325,15 +332,16 @@ def opened_site(
     use: Use,
     *,
     owner: bool,
+    reads: bool,
     request_id: str,
     state: PolicyState | None = None,
 ) -> OpenSite:
     """Open the keys of a site that was just read, without asking who does. Raises: as the keyring."""
     opened = services.keyring.open(site.policy_id, operation_of(use), request_id=request_id, state=state)
-    return with_keys(site, wrapped, opened, use, owner=owner)
+    return with_keys(site, wrapped, opened, use, owner=owner, reads=reads)
 
 
-def with_keys(site: Site, wrapped: Sequence[SiteKey], opened: OpenPolicy, use: Use, *, owner: bool) -> OpenSite:
+def with_keys(site: Site, wrapped: Sequence[SiteKey], opened: OpenPolicy, use: Use, *, owner: bool, reads: bool) -> OpenSite:
     """A site whose policy is open. Raises: `IntegrityFailure` for a key that is not what was written, or not there."""
     keys = {key.version: opened.site_keys(site.id, key.version, key.wrapped) for key in sorted(wrapped, key=_newest_first)}
     current = keys.get(site.key_version)
@@ -341,7 +349,7 @@ def with_keys(site: Site, wrapped: Sequence[SiteKey], opened: OpenPolicy, use: U
         raise IntegrityFailure(
             "site_key_missing", f"the site key of {site.url} is missing (version {site.key_version})", "restore the database from a backup"
         )
-    return OpenSite(site, opened, current, keys, use, owner)
+    return OpenSite(site, opened, current, keys, use, owner, reads)
 
 
 def operation_of(use: Use) -> Operation:
@@ -412,7 +420,15 @@ def _may_use(tx: Tx, call: Call, site: Site) -> bool:
     principal = call.principal
     if principal.is_provider or principal.tenant_id != site.tenant_id:
         return False
+    if site.kind is SiteKind.ONEDRIVE and not site.owner:  # its person was removed: it is nobody's until it has another
+        return False
     return principal.upn == site.owner or site.shared or tx.sites.is_member(site.id, principal.upn)
+
+
+def _may_read(tx: Tx, call: Call, site: Site) -> bool:
+    """Whether what is in a site may be told to the caller: neither to administrators who bring files in, nor to a program for that alone."""
+    scopes = call.principal.scopes
+    return _may_use(tx, call, site) and (scopes is None or covers(scopes, "site.get"))
 
 
 def _owner_of(call: Call, named: str) -> str:
@@ -439,7 +455,8 @@ def _require_manager(call: Call, site: Site) -> None:
     if call.principal.upn == site.owner:
         return
     if site.kind is SiteKind.ONEDRIVE or call.principal.roles.isdisjoint(ADMINS):
-        raise Forbidden("not_the_owner", f"{call.principal.upn} is not the owner of {site.url}", f"{site.owner} may do it")
+        who = f"{site.owner} may do it" if site.owner else "an administrator gives it an owner: keystead site set --owner"
+        raise Forbidden("not_the_owner", f"{call.principal.upn} is not the owner of {site.url}", who)
 
 
 def _require_person(tx: Tx, call: Call, upn: str) -> None:

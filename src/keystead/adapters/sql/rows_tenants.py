@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
-from keystead.adapters.sql.keystead_schema import mailbox_delegates, onboardings, people, site_members, tenants, tokens
+from keystead.adapters.sql.keystead_schema import mailbox_delegates, onboardings, people, site_members, sites, tenants, tokens
 from keystead.adapters.sql.rows import conflict
 from keystead.core.access.principal import Role
 from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
@@ -97,6 +97,7 @@ class SqlTenantRows:
             # Whoever is given the same name one day is somebody else.
             self._connection.execute(delete(mailbox_delegates).where(mailbox_delegates.c.upn == upn))
             self._connection.execute(delete(site_members).where(site_members.c.upn == upn))
+            self._connection.execute(update(sites).where(sites.c.tenant_id == tenant_id, sites.c.owner == upn).values(owner=""))
         return bool(removed)
 
     def set_roles(self, tenant_id: str, upn: str, roles: frozenset[Role]) -> None:

@@ -66,7 +66,7 @@ def move_site(services: Services, job: Job) -> Job:
         return _over(services, job)
     policy = services.keyring.open(site.policy_id, Operation.SYSTEM, request_id=job.id)
     try:
-        opened = with_keys(site, wrapped, policy, Use.PUT, owner=False)
+        opened = with_keys(site, wrapped, policy, Use.PUT, owner=False, reads=False)
         if not version:
             return _start(services, job, opened)
         return _names(services, job, opened) or _contents(services, job, opened) or _finish(services, job, opened)
