@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from keystead.api.call import Call
-from keystead.core.errors import Conflict
+from keystead.core.errors import Conflict, KeyDenied
+from keystead.core.stores.files import CHUNK_BYTES
 from keystead.services import file_locks, files, sites, tenants
 from keystead.services.file_locks import Lock
 from keystead.services.jobs.runner import run_one
@@ -102,3 +103,37 @@ def test_a_site_whose_policy_was_replaced_between_finding_and_opening_it_is_open
     services.keyring.open = opens_late  # type: ignore[method-assign, assignment]  # something happens in between
     site = sites.open_site(services, caller(ready), ready.sites[0])
     assert sorted(entry.name for entry in files.listing(services, site, "/folder")) == ["a", "b"]
+
+
+def revoke(ready: FilesWorld) -> None:
+    """Both vaults of the customer refuse, and a probe interval goes by."""
+    for vault in ready.vaults:
+        ready.world.vaults.fail(vault, "denied")
+    ready.world.clock.advance(61_000)
+
+
+def test_a_stream_that_began_under_the_providers_policy_ends_when_the_customer_says_no(ready: FilesWorld) -> None:
+    """R-109, R-116: from registration on the customer's vaults are asked, also for those who began before."""
+    services, call, (url,) = ready.world.services, caller(ready), ready.sites
+    data = [bytes([number]) * CHUNK_BYTES for number in range(6)]
+    ready.put(url, {"large": b"".join(data)})
+    old = opened(ready)
+    stream = files.read(services, call, old, files.find(services, old, "/large"))
+    found, _gone = files.open_many(services, call, old, [entry.node.id for entry in files.listing(services, old, "/folder")])
+    many = files.read_many(services, call, old, found)
+    assert next(stream) == data[0]
+    assert next(many)[1] in {b"1", b"2"}
+
+    def body() -> Iterator[bytes]:
+        yield data[0]
+        begin_move(ready)
+        assert next(stream) == data[1], "as long as the customer's keys open it goes on"
+        yield data[1]
+        revoke(ready)
+        yield data[2]
+
+    with pytest.raises(KeyDenied):
+        files.put(services, call, old, "/new", body())
+    for reader in (stream, many):
+        with pytest.raises(KeyDenied):
+            next(reader)

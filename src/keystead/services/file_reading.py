@@ -18,6 +18,7 @@ from keystead.core.formats.files import Manifest, damaged, decode_manifest, enco
 from keystead.core.formats.sealed_object import open_object, seal
 from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
 from keystead.core.stores.paths import split_path
+from keystead.ports.clock import SECOND
 from keystead.services.auditing import record
 from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, fetched, opened_box
 from keystead.services.file_nodes import Trunk, Walk, not_a_file, not_found
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 """How often something is started over for a site whose key changes meanwhile."""
+LOOK = SECOND
+"""How long a stream goes on at most without looking which policy its site lies under, in milliseconds."""
 ROWS = 64
 """Chunks whose rows are read at a time."""
 
@@ -222,16 +225,54 @@ def read_many(services: Services, call: Call, opened: OpenSite, found: Sequence[
 
     Raises: as `read`, for the file that is not what was written.
     """
-    policy = opened.opened
+    guard = Guard(services, call, opened)
     groups = list(_side_by_side(found))
     for group, box in zip(groups, fetched(services, map(_span, groups)), strict=True):
-        try:
-            policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
-        except NotFound:  # a policy that is gone was replaced: the site says by which
-            policy = reopened(services, call, opened).opened
+        guard.check()
         start = _span(group)[1]
         for one in group:
             yield one.file.node, _small(services, call, one, memoryview(box), start)
+
+
+class Guard:
+    """Asks before each part of a stream whether the key may still be used (design section 5): that of the policy the site lies under by now.
+
+    A stream may begin under the provider's policy and go on when the customer's is registered. From then on what the customer's vaults say
+    counts for it, as it does for whoever opens the site.
+    """
+
+    def __init__(self, services: Services, call: Call, opened: OpenSite) -> None:
+        self._services = services
+        self._call = call
+        self._opened = opened
+        self._policy = opened.opened
+        self._looked = services.clock.now()
+
+    def check(self) -> bool:
+        """Whether the site was opened again, for it lies under another policy.
+
+        Raises:
+            NotFound: the site was deleted.
+            Forbidden, KeyDenied, Unavailable, IntegrityFailure: as opening it does.
+        """
+        try:
+            if not self._replaced():
+                self._policy = self._services.keyring.recheck(self._policy, self._opened.operation, request_id=self._call.request_id)
+                return False
+        except NotFound:  # a policy that is gone was replaced: the site says by which
+            pass
+        self._policy = reopened(self._services, self._call, self._opened).opened
+        return True
+
+    def _replaced(self) -> bool:
+        now = self._services.clock.now()
+        if 0 <= now - self._looked < min(LOOK, self._services.settings.probe_interval):
+            return False
+        self._looked = now
+        site = self._opened.site
+        with self._services.db.read() as tx:
+            found = tx.sites.find(site.tenant_id, site.id)
+        return found is None or found.policy_id != self._policy.policy.id
 
 
 def _span(group: Sequence[SmallFile]) -> tuple[str, int, int]:
@@ -356,14 +397,15 @@ class _Reading:
         self._call = call
         self._file = file
         self._opened = file.opened
-        self._policy = file.opened.opened
+        self._guard = Guard(services, call, file.opened)
         self._last = last
         self._rows: dict[str, Chunk] = {}
         self._ahead = Ahead(services)
 
     def chunk(self, index: int) -> bytes:
         """The bytes of one chunk. Raises: `KeyDenied`, `Unavailable`, `IntegrityFailure`, `NotFound` for a file that was deleted."""
-        self._recheck()
+        if self._guard.check():
+            self._look_again()
         for again in (True, False):
             entry, row, what = self._file.manifest.entries[index], self._row(index), self._what(index)
             if row is not None:
@@ -385,14 +427,6 @@ class _Reading:
         """How errors name a chunk."""
         return f"{self._file.what}, chunk {index} ({self._file.manifest.entries[index].chunk_id})"
 
-    def _recheck(self) -> None:
-        """Whether the key may still be used (design section 5). A policy that is gone was replaced: the site says by which."""
-        operation, request_id = self._opened.operation, self._call.request_id
-        try:
-            self._policy = self._services.keyring.recheck(self._policy, operation, request_id=request_id)
-        except NotFound:
-            self._look_again()
-
     def _row(self, index: int) -> Chunk | None:
         entry = self._file.manifest.entries[index]
         if entry.chunk_id not in self._rows:
@@ -404,7 +438,6 @@ class _Reading:
     def _look_again(self) -> None:
         """The same version as its rows are now. A version never changes its content, so the reader goes on where it was."""
         self._opened = reopened(self._services, self._call, self._opened)
-        self._policy = self._opened.opened
         number = self._file.number
         self._file = open_file(self._services, self._call, self._opened, self._file.node, version=number)
         self._opened = self._file.opened

@@ -49,6 +49,7 @@ from keystead.services.file_nodes import (
     seal_properties,
 )
 from keystead.services.file_reading import (
+    Guard,
     OpenFile,
     contents,
     looked,
@@ -63,7 +64,6 @@ from keystead.services.file_reading import (
     read_many,
     record_file,
 )
-from keystead.services.sites import reopened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -589,13 +589,10 @@ class _Counted:
 
 def _checked(services: Services, call: Call, opened: OpenSite, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
     """Pieces of what comes in; before each but the first, whether the key may still be used (design section 5)."""
-    policy = opened.opened
+    guard = Guard(services, call, opened)
     for index, piece in enumerate(pieces):
         if index:
-            try:
-                policy = services.keyring.recheck(policy, opened.operation, request_id=call.request_id)
-            except NotFound:  # a policy that is gone was replaced: the site says by which
-                policy = reopened(services, call, opened).opened
+            guard.check()
         yield piece
 
 
