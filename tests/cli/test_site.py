@@ -159,6 +159,7 @@ def test_sites_and_members_are_shown_and_changed(site: Cli) -> None:
     assert site("site", "member", "add", URL, ADMIN, "--json").document["members"] == [ADMIN]
     assert site("site", "member", "list", URL, "--json").document["shared"] is False
     assert site("site", "member", "remove", URL, ADMIN, "--json").document["members"] == []
+    assert site("site", "unlock", URL, "--json").document == {"url": URL, "locks": 0}
     assert site("site", "status", URL).err.startswith("error: customer_key_not_set_up")
     assert site("site", "delete", URL).err.startswith("error: confirmation_needed")
     assert site("site", "delete", URL, "--yes").code == 0

@@ -81,6 +81,7 @@ def requests(site: str, node: str) -> list[tuple[str, Any]]:
         ("site.member.add", s.SiteMember(site=site, member="admin@contoso.example")),
         ("site.member.remove", s.SiteMember(site=site, member="admin@fabrikam.example")),
         ("site.member.list", s.NameSite(site=site)),
+        ("site.unlock", s.NameSite(site=site)),
         ("site.ls", s.ListFiles(site=site)),
         ("site.put", s.UploadFile(site=site, path="/plan")),
         ("site.put-batch", s.UploadBatch(site=site, files=[s.BatchFile(path="/plan", data=b"spam")])),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from keystead.api.call import Call
-from keystead.core.errors import Conflict, PreconditionFailed
+from keystead.api.types import sites as s
+from keystead.api.types import watching as w
+from keystead.core.errors import Conflict, Forbidden, PreconditionFailed
 from keystead.ports.clock import SECOND
 from keystead.services import file_locks, sites, tenants
 from keystead.services.file_locks import Lock
@@ -204,3 +206,41 @@ def test_a_site_takes_so_many_locks(plans: World, face: Face, monkeypatch: pytes
     assert full.value.code == "too_many_locks"
     assert face.person("alex@contoso.example").lock(f"{ROOT}/one-more")[0].status == 507
     plans.sql("DELETE FROM file_locks")
+
+
+def test_one_person_does_not_hold_all_locks_of_a_site(plans: World, alex: Person, blake: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-112: or one person could keep all others from writing."""
+    plans.sql("DELETE FROM file_locks")
+    monkeypatch.setattr(file_locks, "MAX_OF_ONE", 3)
+    statuses = [alex.lock(f"{ROOT}/held-{number}")[0].status for number in range(5)]
+    assert statuses == [201, 201, 201, 507, 507]
+    assert blake.lock(f"{ROOT}/of-blake")[0].status == 201
+    plans.sql("DELETE FROM file_locks")
+
+
+def test_who_looks_after_a_site_ends_its_locks(plans: World, alex: Person, blake: Person) -> None:
+    """R-112: else who refreshes a lock for ever has the site for ever; R-160: it is on the log."""
+    plans.sql("DELETE FROM file_locks")
+    blake.put(f"{ROOT}/wanted", b"1")
+    _answer, token = alex.lock(f"{ROOT}/wanted")
+    alex.lock(f"{ROOT}/other")
+    with pytest.raises(Forbidden, match="not_the_owner"):
+        plans.as_person("blake@contoso.example").call("site.unlock", s.NameSite(site=PLANS))
+    assert blake.put(f"{ROOT}/wanted", b"2").status == 423
+    admin = plans.as_person("admin@contoso.example")
+    assert admin.call("site.unlock", s.NameSite(site=PLANS)).locks == 2
+    assert blake.put(f"{ROOT}/wanted", b"2").status == 204
+    assert alex.ask("LOCK", f"{ROOT}/wanted", None, If=f"(<{token}>)").status == 412, "nothing is left to refresh"
+    found: list[w.AuditRecordView] = admin.call("audit.search", w.SearchAudit(operations=["SiteUnlocked"]))
+    assert w.Parameter(name="Locks", value="2") in found[0].parameters
+
+
+def test_the_owner_of_a_drive_ends_its_locks_and_no_administrator(plans: World, face: Face) -> None:
+    """R-193: a personal drive is its person's alone."""
+    drive = "https://contoso.example/personal/alex"
+    owner = plans.as_person("alex@contoso.example")
+    owner.call("site.create", s.CreateSite(url=drive, kind="onedrive"))
+    assert face.person("alex@contoso.example").lock("/contoso.example,personal,alex/mine")[0].status == 201
+    with pytest.raises(Forbidden, match="not_the_owner"):
+        plans.as_person("admin@contoso.example").call("site.unlock", s.NameSite(site=drive))
+    assert owner.call("site.unlock", s.NameSite(site=drive)).locks == 1

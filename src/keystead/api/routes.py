@@ -717,6 +717,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
     _site_route("site.member.add", "POST /site/members", "sites:add_member", (sites.SiteMember, sites.MembersView)),
     _site_route("site.member.remove", "DELETE /site/members", "sites:remove_member", (sites.SiteMember, sites.MembersView)),
     _site_route("site.member.list", "GET /site/members", "sites:list_members", (sites.NameSite, sites.MembersView), changes=False),
+    _site_route("site.unlock", "DELETE /site/locks", "sites:unlock", (sites.NameSite, sites.UnlockedView)),
     _site_route("site.ls", "GET /site/files", "site_files:list_files", (sites.ListFiles, list[sites.FileView]), changes=False),
     _site_route(
         "site.put",

@@ -219,6 +219,13 @@ def rm(context: typer.Context, url: Url, path: Where, recursive: Recursive = Fal
 
 
 @app.command()
+def unlock(context: typer.Context, url: Url) -> None:
+    """End all locks that clients of WebDAV hold in a site. Its owner may, and for what is no personal drive an administrator."""
+    app = this(context)
+    app.show(app.call("site.unlock", t.NameSite(site=url)))
+
+
+@app.command()
 def versions(context: typer.Context, url: Url, path: Where) -> None:
     """List the versions of a file, newest first."""
     app = this(context)

@@ -3,7 +3,8 @@
 A lock is on a path, whether or not anything lies there, and so says what a client calls a thing: it is sealed like a name. What it is found
 by is the hash of its token. A lock that lies under a site key that is gone protected something before a re-encryption ended; it is over.
 
-Locks speak to clients that ask for them. A file is not made unchangeable: the API and commands do not look at locks.
+Locks speak to clients that ask for them. A file is not made unchangeable: the API and commands do not look at locks. Nobody can keep the others
+of a site from working for long: one person holds a tenth of its locks at most, and who looks after the site ends them all (`site.unlock`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_LOCKS = 1_000
 """Of one site at a time."""
+MAX_OF_ONE = 100
+"""Of one person, of those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def take(services: Services, opened: OpenSite, lock: Lock) -> None:
 
     Raises:
         Conflict: `file_locked`.
-        PreconditionFailed: `too_many_locks`.
+        PreconditionFailed: `too_many_locks`, `too_many_locks_of_one`.
     """
     with services.db.write() as tx:
         tx.sites.add_counts(opened.site.id, 0, 0, 0)  # whoever takes a lock on the site at the same time waits here
@@ -105,6 +108,12 @@ def take(services: Services, opened: OpenSite, lock: Lock) -> None:
             raise Conflict("file_locked", "somebody else has locked it, or something in it", "try again when that lock is released or over")
         if len(held) >= MAX_LOCKS:
             raise PreconditionFailed("too_many_locks", f"the site has {len(held)} locks", "try again when some are released or over")
+        if sum(other.principal == lock.principal for other in held) >= MAX_OF_ONE:
+            raise PreconditionFailed(
+                "too_many_locks_of_one",
+                f"{lock.principal} holds {MAX_OF_ONE} locks of the site",
+                "release some, or wait until they are over",
+            )
         tx.sites.put_lock(_sealed(services, opened, lock))
 
 

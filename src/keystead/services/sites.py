@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from keystead.api.types.base import utc, utc_or_none
-from keystead.api.types.sites import MembersView, SiteStatus, SiteView
+from keystead.api.types.sites import MembersView, SiteStatus, SiteView, UnlockedView
 from keystead.api.types.tenants import Done
 from keystead.core.access.principal import Role
 from keystead.core.access.tokens import covers
@@ -285,6 +285,16 @@ def list_members(services: Services, call: Call, request: t.NameSite) -> Members
         return _members(tx, site)
 
 
+def unlock(services: Services, call: Call, request: t.NameSite) -> UnlockedView:
+    """End all locks that clients hold on what is in a site. Nothing is opened for it: who looks after a site may, and sees no path."""
+    with services.db.write() as tx:
+        site = find_site(tx, call, request.site)
+        _require_manager(call, site)
+        ended = tx.sites.remove_locks(site.id)
+        record(services, tx, call, site.id, (("Url", site.url), ("Locks", str(ended))), record_type=RecordType.SHAREPOINT)
+    return UnlockedView(url=site.url, locks=ended)
+
+
 # -- for other services -------------------------------------------------------------------------------------------------------------
 
 
@@ -451,7 +461,7 @@ def _require_maker(call: Call, kind: SiteKind, owner: str) -> None:
 
 
 def _require_manager(call: Call, site: Site) -> None:
-    """Who says who the members are: the owner, and for what is no personal drive administrators."""
+    """Who says who the members are, and ends locks: the owner, and for what is no personal drive administrators."""
     if call.principal.upn == site.owner:
         return
     if site.kind is SiteKind.ONEDRIVE or call.principal.roles.isdisjoint(ADMINS):

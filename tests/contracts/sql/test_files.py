@@ -316,6 +316,9 @@ def test_locks_last_until_they_expire(db: SqlDatabase) -> None:
         assert tx.sites.remove_expired_locks(10) == 1
         assert tx.sites.locks(other.id, 0) == []
         assert tx.sites.locks(site.id, 0) == [longer]
+        tx.sites.put_lock(elsewhere)
+        assert (tx.sites.remove_locks(site.id), tx.sites.remove_locks(site.id)) == (1, 0)
+        assert tx.sites.locks(other.id, 0) == [elsewhere]
 
 
 # -- hierarchy ----------------------------------------------------------------------------------------------------------------------------

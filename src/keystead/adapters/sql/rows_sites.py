@@ -331,6 +331,9 @@ class SqlSiteRows:
             ).rowcount
         )
 
+    def remove_locks(self, site_id: str) -> int:
+        return self._connection.execute(delete(file_locks).where(file_locks.c.site_id == site_id)).rowcount
+
     def remove_expired_locks(self, now: int) -> int:
         return self._connection.execute(delete(file_locks).where(file_locks.c.expires <= now)).rowcount
 

@@ -104,6 +104,13 @@ class MembersView(Response, frozen=True):
     members: list[str]
 
 
+class UnlockedView(Response, frozen=True):
+    """How many locks were ended."""
+
+    url: str
+    locks: int
+
+
 class ListFiles(Request, frozen=True):
     """What lies in a folder, by id; `after`: the id of an entry. Of a file, the file."""
 

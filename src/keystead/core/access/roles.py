@@ -132,7 +132,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     **{
         f"site.{verb}": _PEOPLE
         for verb in (
-            *("status", "member.add", "member.remove", "member.list", "ls", "put", "put-batch", "get", "get-batch"),
+            *("status", "unlock", "member.add", "member.remove", "member.list", "ls", "put", "put-batch", "get", "get-batch"),
             *("mkdir", "mv", "rm", "versions", "restore-version"),
         )
     },

@@ -60,6 +60,7 @@ OPERATIONS: Mapping[str, str] = {
     "site.delete": "SiteDeleted",
     "site.member.add": "SiteMemberAdded",
     "site.member.remove": "SiteMemberRemoved",
+    "site.unlock": "SiteUnlocked",
     "job.cancel": "Remove-MoveRequest",
     "keystore.rotate": "Update-KeyStoreEpoch",
     "keystore.roll": "Update-AvailabilityKey",

@@ -27,6 +27,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "properties_too_large": HTTPStatus.INSUFFICIENT_STORAGE,
     "folder_too_large": HTTPStatus.INSUFFICIENT_STORAGE,
     "too_many_locks": HTTPStatus.INSUFFICIENT_STORAGE,
+    "too_many_locks_of_one": HTTPStatus.INSUFFICIENT_STORAGE,
     "file_changed": HTTPStatus.PRECONDITION_FAILED,
     "file_exists": HTTPStatus.PRECONDITION_FAILED,
     "file_locked": HTTPStatus.LOCKED,
