@@ -156,7 +156,7 @@ NEVER_GRANTED = {
     "user.claim", "user.reissue-claim", "tenant.reissue-claim",  # in dev homes there is nothing to claim
     "sign-in-provider.set", "sign-in-provider.show", "sign-in-provider.remove",  # this installation names no issuers
     "alerts.test",  # nor any hook
-    "files.register", "files.roll", "files.recover", "files.revert", "files.health", "site.status",  # nor customer keys for files
+    "keystore.roll-files", "files.register", "files.roll", "files.recover", "files.revert", "files.health", "site.status",  # nor customer keys for files
 }  # fmt: skip
 """Rows that are compared by their refusals alone."""
 
@@ -274,9 +274,8 @@ def outcome(client: Client, route: Route, request: Any) -> Any:
     except KeysteadError as error:
         failed = error.failed if isinstance(error, ChecksFailed) else ()
         return ("error", type(error), error.code, plain(error.detail), error.mend, failed)
-    if (
-        route.name == "audit.installation"
-    ):  # refusals from the network are bounded (test_service_refusals.py); calls in this process are not
+    if route.name in {"audit.installation", "audit.search"}:
+        # refusals from the network are bounded (test_service_refusals.py); calls in this process are not
         answer = [one for one in answer if one.result_status == "Succeeded"]
     lines = [plain(msgspec.json.encode(one).decode()) for one in (answer if isinstance(answer, list) else [answer])]
     return ("answer", sorted(lines))  # what was written in the same millisecond has no order
