@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from support.file_world import FilesWorld, files_world
 from support.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from keystead.ports.tx import Tx
     from keystead.services.sites import OpenSite
 
 ADMIN = "admin@contoso.example"
@@ -137,3 +139,52 @@ def test_a_stream_that_began_under_the_providers_policy_ends_when_the_customer_s
     for reader in (stream, many):
         with pytest.raises(KeyDenied):
             next(reader)
+
+
+def put(ready: FilesWorld, old: OpenSite) -> None:
+    files.put(ready.world.services, caller(ready), old, "/folder/a", [b"new"], if_version=1)
+
+
+def write(ready: FilesWorld, old: OpenSite) -> None:
+    files.write(ready.world.services, caller(ready), old, "/folder/a", 0, [b"new"])
+
+
+def put_many(ready: FilesWorld, old: OpenSite) -> None:
+    files.put_many(ready.world.services, caller(ready), old, [files.NewFile("/folder/a", b"new"), files.NewFile("/folder/b", b"2")])
+
+
+def restore(ready: FilesWorld, old: OpenSite) -> None:
+    files.restore_version(ready.world.services, caller(ready), old, "/folder/a", 1)
+
+
+@pytest.mark.parametrize("slices", [0, 1, 40], ids=["begun", "names-under-both", "well-under-way"])
+@pytest.mark.parametrize("act", [put, write, put_many, restore])
+def test_a_move_that_begins_just_as_a_writer_has_looked_at_the_site_is_no_alarm(
+    ready: FilesWorld, monkeypatch: pytest.MonkeyPatch, act: Callable[[FilesWorld, OpenSite], None], slices: int
+) -> None:
+    """R-109: between finding the site and looking up what lies there nothing comes in: both are one snapshot."""
+    ready.put(ready.sites[0], {"folder/a": b"1"})
+    if act is restore:
+        ready.put(ready.sites[0], {"folder/a": b"new"})
+        ready.put(ready.sites[0], {"folder/a": b"newer"})
+    old = opened(ready)
+    db, waiting = ready.world.services.db, [lambda: begin_move(ready, slices)]
+    read = db.read
+
+    @contextmanager
+    def reading() -> Iterator[Tx]:
+        if waiting:
+            with read() as tx:
+                yield tx
+            waiting.pop()()  # behind the first look, before whatever follows
+        else:
+            with read() as tx:
+                yield tx
+
+    monkeypatch.setattr(db, "read", reading)
+    act(ready, old)
+    monkeypatch.undo()
+    now = opened(ready)
+    node, kept = files.versions(ready.world.services, now, "/folder/a")
+    assert b"".join(files.read(ready.world.services, caller(ready), now, node)) == (b"1" if act is restore else b"new")
+    assert node.version == len(kept)

@@ -111,15 +111,6 @@ def committed(services: Services, call: Call, opened: OpenSite, act: Callable[[T
     raise site_busy(opened)
 
 
-def fresh(services: Services, call: Call, opened: OpenSite) -> OpenSite:
-    """The site with the newest version of its key: content that is sealed under one that is about to go could not be committed."""
-    with services.db.read() as tx:
-        site = tx.sites.find(opened.site.tenant_id, opened.site.id)
-    if site is None:
-        raise site_gone(opened)
-    return replace(opened, site=site) if site.key_version == opened.site.key_version else reopened(services, call, opened)
-
-
 def _still(tx: Tx, current: OpenSite) -> Site:
     """The site's row, under the key it was opened with.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from keystead.core.audit.record import RecordType
@@ -121,6 +121,33 @@ def open_path(services: Services, call: Call, opened: OpenSite, path: str, *, ve
 def _opened_file(
     services: Services, call: Call, opened: OpenSite, find_node: Callable[[Tx, OpenSite], Node | None], version: int | None
 ) -> OpenFile:
+    def look(tx: Tx, now: OpenSite) -> OpenFile:
+        node = find_node(tx, now)
+        if node is None:
+            raise not_found()
+        return open_version(tx, now, node, version)
+
+    return newest(services, call, opened, look)[1]
+
+
+def newest(services: Services, call: Call, opened: OpenSite, look: Callable[[Tx, OpenSite], T]) -> tuple[OpenSite, T]:
+    """Look something up in one snapshot of a site, with the newest version of its key there.
+
+    Content is sealed under that, too: what is sealed under one that is about to go could not be committed.
+
+    Args:
+        services: the service.
+        call: who asks; whether they may still use the site is asked again when it has a newer key.
+        opened: the site as it was opened.
+        look: may be called again.
+
+    Returns:
+        The site as it was looked at, and what was found.
+
+    Raises:
+        NotFound: `site_not_found`: it was deleted.
+        Conflict: `site_busy`.
+    """
     current = opened
     for _attempt in range(ATTEMPTS):
         with services.db.read() as tx:
@@ -128,10 +155,8 @@ def _opened_file(
             if site is None:
                 raise site_gone(opened)
             if site.key_version == current.site.key_version:
-                node = find_node(tx, current)
-                if node is None:
-                    raise not_found()
-                return open_version(tx, current, node, version)
+                current = replace(current, site=site)
+                return current, look(tx, current)
         current = reopened(services, call, current)
     raise site_busy(opened)
 

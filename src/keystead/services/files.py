@@ -31,7 +31,6 @@ from keystead.services.file_changes import (
     check_target,
     committed,
     file_exists,
-    fresh,
     over_quota,
     put_version,
 )
@@ -53,6 +52,7 @@ from keystead.services.file_reading import (
     OpenFile,
     contents,
     looked,
+    newest,
     open_file,
     open_manifest,
     open_many,
@@ -214,10 +214,12 @@ def put(
     """
     target = Target(names_of(path), if_version, replace, parents, new_id(services.random))
     _check_media_type(media_type)
-    opened = fresh(services, call, opened)
-    with services.db.read() as tx:
-        present = _allowed(services, tx, opened, target, size)
-        base = _base(services, tx, opened, present) if opened.reads else None
+
+    def look(tx: Tx, now: OpenSite) -> tuple[Node | None, OpenFile | None]:
+        present = _allowed(services, tx, now, target)
+        return present, _base(tx, now, present) if now.reads else None
+
+    opened, (present, base) = newest(services, call, opened, look)
     room = _Room(services, opened, present)
     room.take(size or 0)
     with ChunkWriter(services, opened) as writer:
@@ -276,18 +278,20 @@ def write(
         PreconditionFailed: `file_changed`: another version came while this one was written, or before.
     """
     target = Target(names_of(path), if_version, node_id=new_id(services.random))
-    opened = fresh(services, call, opened)
-    with services.db.read() as tx:
-        present = _allowed(services, tx, opened, target, None)
+
+    def look(tx: Tx, now: OpenSite) -> OpenFile:
+        present = _allowed(services, tx, now, target)
         if present is None:
             raise not_found()
-        base = open_version(tx, opened, present, None)
+        return open_version(tx, now, present, None)
+
+    opened, base = newest(services, call, opened, look)
     if not 0 <= offset <= base.manifest.size:
         raise out_of_range(offset, base.manifest.size)
     old = base.manifest
     start = 0 if base.is_older else offset // CHUNK_BYTES  # while a move is under way all of it goes under the newer key
     entries = list(old.entries[:start])
-    room = _Room(services, opened, present)
+    room = _Room(services, opened, base.node)
     sent = _Counted(body)
     head = pieces(services, call, base, start * CHUNK_BYTES, offset)
     with ChunkWriter(services, opened) as writer:
@@ -329,8 +333,7 @@ def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[N
             "batch_too_long", f"{len(folders)} folders in one batch; at most {MAX_BATCH} are taken", "send smaller batches"
         )
     wanted = [split_path(folder) for folder in folders]
-    opened = fresh(services, call, opened)
-    same = _unchanged(services, opened, targets, files) if opened.reads else {}
+    opened, same = newest(services, call, opened, lambda tx, now: _unchanged(services, tx, now, targets, files) if now.reads else {})
     with ChunkWriter(services, opened) as writer:
         drafts: list[Draft | None] = []
         for index, (target, file) in enumerate(zip(targets, files, strict=True)):
@@ -535,14 +538,12 @@ def restore_version(services: Services, call: Call, opened: OpenSite, path: str,
         NotFound: `file_not_found`, `version_not_found`.
     """
     names = names_of(path)
-    opened = fresh(services, call, opened)
-    with services.db.read() as tx:
-        node = Walk(services, tx, opened).find(names)
-        if node is None:
-            raise not_found()
-        if node.kind is NodeKind.FOLDER:
-            raise not_a_file(node)
-        old = open_version(tx, opened, node, number)
+
+    def look(tx: Tx, now: OpenSite) -> OpenFile:
+        return open_version(tx, now, _found(services, tx, now, names), number)
+
+    opened, old = newest(services, call, opened, look)
+    node = old.node
     if number == node.version:
         return Entry(node, names[-1], unchanged=True)
     if old.is_older:  # under an older key than new versions: its content is sealed again
@@ -596,7 +597,7 @@ def _checked(services: Services, call: Call, opened: OpenSite, pieces: Iterator[
         yield piece
 
 
-def _allowed(services: Services, tx: Tx, opened: OpenSite, target: Target, size: int | None) -> Node | None:
+def _allowed(services: Services, tx: Tx, opened: OpenSite, target: Target) -> Node | None:
     """What is refused before any content is taken in; the file that is there now."""
     walk = Walk(services, tx, opened)
     parent = walk.find(target.names[:-1])
@@ -611,7 +612,7 @@ def _allowed(services: Services, tx: Tx, opened: OpenSite, target: Target, size:
     return present
 
 
-def _base(services: Services, tx: Tx, opened: OpenSite, present: Node | None) -> OpenFile | None:
+def _base(tx: Tx, opened: OpenSite, present: Node | None) -> OpenFile | None:
     """The current version, whose chunks may be kept."""
     if present is None or not present.version:
         return None
@@ -648,24 +649,23 @@ def _batch_targets(services: Services, files: Sequence[NewFile]) -> list[Target]
     return targets
 
 
-def _unchanged(services: Services, opened: OpenSite, targets: Sequence[Target], files: Sequence[NewFile]) -> Mapping[int, Entry]:
+def _unchanged(services: Services, tx: Tx, opened: OpenSite, targets: Sequence[Target], files: Sequence[NewFile]) -> Mapping[int, Entry]:
     """Of the files of a batch, those that have just these bytes already, by index."""
     found: dict[int, Entry] = {}
-    with services.db.read() as tx:
-        walk, trunk = Walk(services, tx, opened), Trunk(tx, opened)
-        walk.expect(target.names for target in targets)
-        present = [(index, node) for index, target in enumerate(targets) if (node := walk.find(target.names)) is not None]
-        alike = [(index, node) for index, node in present if node.kind is NodeKind.FILE and node.size == len(files[index].data)]
-        rows = tx.files.current(opened.site.id, [node.id for _index, node in alike]) if alike else {}
-        for index, node in alike:
-            file, row = files[index], rows.get(node.id)
-            trunk.check(node.id)
-            if row is None or row.key_version != opened.site.key_version or hashlib.sha256(row.manifest).digest() != node.manifest_digest:
-                continue
-            manifest = open_manifest(opened, row)
-            digests = [chunk_digest(opened.keys, file.data)] if len(file.data) else []
-            if digests == [entry.digest for entry in manifest.entries] and file.media_type in ("", manifest.media_type):
-                found[index] = Entry(node, targets[index].names[-1], unchanged=True)
+    walk, trunk = Walk(services, tx, opened), Trunk(tx, opened)
+    walk.expect(target.names for target in targets)
+    present = [(index, node) for index, target in enumerate(targets) if (node := walk.find(target.names)) is not None]
+    alike = [(index, node) for index, node in present if node.kind is NodeKind.FILE and node.size == len(files[index].data)]
+    rows = tx.files.current(opened.site.id, [node.id for _index, node in alike]) if alike else {}
+    for index, node in alike:
+        file, row = files[index], rows.get(node.id)
+        trunk.check(node.id)
+        if row is None or row.key_version != opened.site.key_version or hashlib.sha256(row.manifest).digest() != node.manifest_digest:
+            continue
+        manifest = open_manifest(opened, row)
+        digests = [chunk_digest(opened.keys, file.data)] if len(file.data) else []
+        if digests == [entry.digest for entry in manifest.entries] and file.media_type in ("", manifest.media_type):
+            found[index] = Entry(node, targets[index].names[-1], unchanged=True)
     return found
 
 
