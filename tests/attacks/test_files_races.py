@@ -173,6 +173,24 @@ def test_chunks_a_move_has_moved_already_go_with_the_version_that_went_out_of_us
     assert len(bench.world.sql("SELECT id FROM file_chunks")) == 1
 
 
+def test_chunks_a_move_has_made_go_with_a_version_that_is_trimmed_before_the_move_names_them(bench: Bench) -> None:
+    """R-112: nor what no version ever named."""
+    bench.put("/report", ONE, TWO, END)
+    bench.ready.register(wait=False)
+    mover = small_slices(bench, "mover")
+    while not bench.world.sql("SELECT 1 FROM file_chunks WHERE successor <> ''"):
+        run_one(mover.services, stopping=lambda: True)
+    assert bench.world.sql("SELECT count(*) FROM file_versions WHERE key_version = 1") == [(1,)], "the move has not finished it"
+    trimming = bench.world.process("t", settings=replace(bench.world.settings, file_versions_kept=1))
+    entry = bench.put("/report", THREE, process=trimming)
+    assert bench.world.sql("SELECT number FROM file_versions") == [(2,)]
+    run_due(mover.services)
+    assert bench.ready.status().state == "Registered"
+    assert bench.world.sql("SELECT node_id FROM file_chunks") == [(entry.node.id,)]
+    assert bench.world.sql("SELECT stored_bytes FROM sites") == bench.world.sql("SELECT sum(length) FROM file_chunks")
+    assert bench.read("/report") == THREE
+
+
 def days_pass(bench: Bench, count: int) -> None:
     """Days on which the upkeep runs."""
     for _day in range(count):
