@@ -41,10 +41,10 @@ def operator(scene: Scene, *roles: Role) -> Client:
 
 @pytest.mark.parametrize("role", sorted(PROVIDER_ROLES))
 def test_the_providers_people_call_nothing_of_a_tenant_R_193(scene: Scene, role: Role) -> None:
-    """R-193, R-138: of all routes about a tenant only the roll of an availability key is the operator's, and it shows an id."""
+    """R-193, R-138: of all routes about a tenant only rolls of availability keys are the operator's, and they show an id."""
     client = operator(scene, role)
     for route in ROUTES:
-        if route.scope is not Scope.TENANT or (route.name == "keystore.roll" and role is Role.OPERATOR):
+        if route.scope is not Scope.TENANT or (route.name in {"keystore.roll", "keystore.roll-files"} and role is Role.OPERATOR):
             continue
         upload = Upload(1, lambda _n: b"x") if route.body is Body.UPLOAD else None
         with pytest.raises(Forbidden):
