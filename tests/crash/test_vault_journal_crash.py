@@ -34,9 +34,9 @@ class DyingStore:
         return self._inner.reading()
 
     @contextmanager
-    def writing(self) -> Iterator[Any]:
+    def appending(self) -> Iterator[Any]:
         self._fuse.step("transaction")
-        with self._inner.writing() as tx:
+        with self._inner.appending() as tx:
             yield tx
             self._fuse.step("before commit")
         self._fuse.step("committed")

@@ -289,7 +289,11 @@ def test_no_answer_of_any_route_holds_an_availability_key(world: World, monkeypa
 def test_the_key_store_has_no_way_to_read_a_key_and_no_route_is_named_for_one() -> None:
     """R-138."""
     assert {name for name in vars(KeyStore) if not name.startswith("_")} == {"create", "seal", "open", "destroy", "entries", "rotate"}
-    assert [route.name for route in ROUTES if route.name.startswith("keystore.")] == ["keystore.rotate", "keystore.roll"]
+    assert [route.name for route in ROUTES if route.name.startswith("keystore.")] == [
+        "keystore.rotate",
+        "keystore.roll",
+        "keystore.roll-files",
+    ]
 
 
 # -- rolled -----------------------------------------------------------------------------------------------------------------------------

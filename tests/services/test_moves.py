@@ -59,7 +59,7 @@ def rows(world: World, mailbox_id: str) -> dict[str, list[tuple[object, ...]]]:
             ("mailbox_keys", "mailbox_id"),
             ("items", "mailbox_id"),
             ("folders", "mailbox_id"),
-            ("objects", "mailbox_id"),
+            ("objects", "owner_id"),
             ("jobs", "subject_id"),
         )
     }
