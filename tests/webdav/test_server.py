@@ -253,22 +253,25 @@ def test_one_connection_takes_many_requests(strict: Face) -> None:
 
 def test_a_request_under_way_is_finished_when_the_server_stops(plans: World) -> None:
     with ExitStack() as stack:
-        face = stack.enter_context(running(plans))
+        server = stack.enter_context(ExitStack())
+        face = server.enter_context(running(plans))
         alex = face.person("alex@contoso.example")
-        halfway, answers = threading.Event(), []
+        sock = connected(face, stack)
+        sock.sendall(alex.head("PUT", f"{ROOT}/while-stopping", "Content-Length: 11", "Expect: 100-continue"))
+        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n", "from here on it is under way"
+        sock.sendall(b"first")
+        answers: list[bytes] = []
 
-        def body() -> Iterator[bytes]:
-            yield b"first"
-            halfway.set()
+        def finish() -> None:
             until(lambda: refuses(face))
-            yield b"second"
+            sock.sendall(b"second")
+            answers.append(sock.recv(100))
 
-        uploading = threading.Thread(target=lambda: answers.append(alex.ask("PUT", f"{ROOT}/while-stopping", body())))
+        uploading = threading.Thread(target=finish)
         uploading.start()
-        assert halfway.wait(SECONDS)
-        stack.close()  # the body ends when the server no longer takes connections
+        server.close()  # ends when the upload has, which ends when the server no longer takes connections
         uploading.join()
-    assert [answer.status for answer in answers] == [201]
+    assert answers[0].startswith(b"HTTP/1.1 201 ")
     with running(plans) as again:
         assert again.person("alex@contoso.example").get(f"{ROOT}/while-stopping").body == b"firstsecond"
 
