@@ -170,7 +170,7 @@ def test_cutting_gives_whole_chunks_and_copies_nothing_that_comes_whole() -> Non
         sizes.append(len(view))
         assert view.obj is block.obj or len(view) == 5
     assert sizes == [CHUNK_BYTES] * 4 + [5]
-    assert [len(view) for view in file_chunks.cut([b"x" * 10, b"", b"y" * CHUNK_BYTES], first=7)] == [7, CHUNK_BYTES, 3]
+    assert [len(view) for view in file_chunks.cut([b"x" * 10, b"", b"y" * CHUNK_BYTES])] == [CHUNK_BYTES, 10]
     assert list(file_chunks.cut([])) == []
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound, PreconditionFailed, Refused
 from keystead.core.formats.files import Manifest
 from keystead.core.stores.files import FileVersion, Node, NodeKind
-from keystead.core.stores.mailbox import MoveState
+from keystead.core.stores.mailbox import MOVE_AT_REST
 from keystead.services.file_nodes import Trunk, Walk, new_node, not_a_file
 from keystead.services.file_reading import ATTEMPTS, open_manifest, record_file, seal_manifest, site_busy, site_gone
 from keystead.services.sites import reopened
@@ -242,7 +242,7 @@ class Change:
 
     def _with_successors(self, chunk_ids: list[str], used: set[str]) -> list[str]:
         """Chunks, and what a move has made of them so far: that goes out of use with them, whether or not the move comes to name it."""
-        if self._site.move_state in (MoveState.NONE, MoveState.DONE):
+        if self._site.move_state in MOVE_AT_REST:
             return chunk_ids
         successors = [chunk.successor for chunk in self._tx.files.chunks(self._site.id, chunk_ids).values()]
         return [*chunk_ids, *(one for one in successors if one and one not in used)]

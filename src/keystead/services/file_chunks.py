@@ -74,33 +74,32 @@ class _Buffers:
 _buffers = _Buffers()
 
 
-def cut(body: Iterable[Readable], first: int = CHUNK_BYTES) -> Iterator[memoryview]:
+def cut(body: Iterable[Readable]) -> Iterator[memoryview]:
     """A stream in pieces of exactly a chunk, the last one shorter; nothing is copied that comes whole.
 
     Args:
         body: pieces of any sizes.
-        first: bytes of the first piece, where the stream begins inside a chunk.
 
     Yields:
         Views that are good until the next one is asked for.
     """
     buffer = memoryview(b"")
-    room, used = first, 0
+    used = 0
     for piece in body:
         view = memoryview(piece).cast("B")
         while len(view):
-            if not used and len(view) >= room:
-                yield view[:room]
-                view, room = view[room:], CHUNK_BYTES
+            if not used and len(view) >= CHUNK_BYTES:
+                yield view[:CHUNK_BYTES]
+                view = view[CHUNK_BYTES:]
                 continue
             if not buffer:
                 buffer = memoryview(bytearray(CHUNK_BYTES))
-            taken = min(room - used, len(view))
+            taken = min(CHUNK_BYTES - used, len(view))
             buffer[used : used + taken] = view[:taken]
             used, view = used + taken, view[taken:]
-            if used == room:
-                yield buffer[:used]
-                room, used = CHUNK_BYTES, 0
+            if used == CHUNK_BYTES:
+                yield buffer
+                used = 0
     if used:
         yield buffer[:used]
 
@@ -124,6 +123,7 @@ class ChunkWriter:
         self._count = 0
         self._refs: list[str] = []
         self._since: int | None = None
+        self._kept = False
         self.chunks: list[Chunk] = []
         self.objects: list[StoredObject] = []
 
@@ -134,8 +134,6 @@ class ChunkWriter:
         self._settle()
         if kind is not None and not self._kept:
             self.discard()
-
-    _kept = False
 
     def keep(self) -> None:
         """From now on rows may name what was stored: it stays, whatever happens."""

@@ -10,20 +10,22 @@ of a site from working for long: one person holds a tenth of its locks at most, 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from keystead.core.errors import Conflict, IntegrityFailure, NotFound, PreconditionFailed
 from keystead.core.formats.files import lock_context
-from keystead.core.formats.sealed_object import open_object, seal
 from keystead.core.stores.files import FileLock
 from keystead.services.file_reading import looked
+from keystead.services.sites import seal_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from keystead.core.formats.context import Context
+    from keystead.core.keys.hierarchy import SiteKeys
     from keystead.ports.tx import Tx
     from keystead.services.context import Services
     from keystead.services.sites import OpenSite
@@ -159,34 +161,42 @@ def _require_same_key(tx: Tx, opened: OpenSite) -> None:
         raise Conflict("site_busy", f"the key of the site {opened.site.url} changed just now", "try again")
 
 
+def sealed_anew(services: Services, opened: OpenSite, row: FileLock, version: int, keys: SiteKeys) -> FileLock:
+    """A lock under another version of the site key: what it says stays.
+
+    Raises:
+        IntegrityFailure: it is not what was written.
+    """
+    sealed = seal_box(services, opened.site, keys, version, _context(opened, row.token_hash), _box(opened, row))
+    return replace(row, key_version=version, sealed=sealed)
+
+
 def _sealed(services: Services, opened: OpenSite, lock: Lock) -> FileLock:
     site, token_hash = opened.site, _hash(lock.token)
     kept = _Kept(lock.token, lock.path, lock.exclusive, lock.deep, lock.owner, lock.principal, lock.timeout)
-    box = seal(
-        opened.keys.seal,
-        _encode(kept),
-        key_id=site.id,
-        key_version=site.key_version,
-        context=lock_context(site.tenant_id, site.id, token_hash.hex()),
-        nonce=services.random(12),
-    )
+    box = opened.sealed(services, _context(opened, token_hash), _encode(kept))
     return FileLock(token_hash, site.id, site.key_version, box, lock.expires)
 
 
+def _box(opened: OpenSite, row: FileLock) -> bytes:
+    return opened.unsealed(row.sealed, row.key_version, _context(opened, row.token_hash), _named(opened))
+
+
+def _context(opened: OpenSite, token_hash: bytes) -> Context:
+    return lock_context(opened.site.tenant_id, opened.site.id, token_hash.hex())
+
+
+def _named(opened: OpenSite) -> str:
+    """How errors name a lock."""
+    return f"a lock of the site {opened.site.id}"
+
+
 def _unsealed(opened: OpenSite, row: FileLock) -> Lock:
-    site, name = opened.site, f"a lock of the site {opened.site.id}"
-    box = open_object(
-        opened.all_keys[row.key_version].seal,
-        row.sealed,
-        key_id=site.id,
-        key_version=row.key_version,
-        context=lock_context(site.tenant_id, site.id, row.token_hash.hex()),
-        object_name=name,
-    )
+    box = _box(opened, row)
     try:
         kept = _decode(box)
     except msgspec.DecodeError as error:
-        raise IntegrityFailure("lock_damaged", f"{name} is not what was written", "it is over at its time") from error
+        raise IntegrityFailure("lock_damaged", f"{_named(opened)} is not what was written", "it is over at its time") from error
     return Lock(kept.token, kept.path, kept.exclusive, kept.deep, kept.owner, kept.principal, kept.timeout, row.expires)
 
 

@@ -12,13 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
-from keystead.core.formats.aead import NONCE_BYTES
 from keystead.core.formats.file_tree import Tree, bits_for, leaf_of, place_of, rolled_back
 from keystead.core.formats.files import damaged, decode_name, name_context, name_hash, properties_context, tree_context
-from keystead.core.formats.sealed_object import open_object, seal
 from keystead.core.ids import new_id
 from keystead.core.stores.files import Node, NodeKind, SiteTree
 from keystead.core.stores.paths import MAX_NAMES, split_path
+from keystead.services.sites import seal_box
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -57,17 +56,9 @@ class Trunk:
         self._site = opened.site
         row = tx.sites.tree(opened.site.id)
         self._version = row.key_version if row is not None else opened.site.key_version
-        name = f"tree of site {opened.site.id}"
-        self._keys = opened.keys_of(self._version, name)
+        self._keys = opened.keys_of(self._version, _tree_of(opened.site))
         self._checked: dict[int, dict[str, Node]] = {}
-        self._tree = Tree.empty(self._keys) if row is None else self._decoded(row, name)
-
-    def _decoded(self, row: SiteTree, name: str) -> Tree:
-        context = tree_context(self._site.tenant_id, self._site.id)
-        data = open_object(
-            self._keys.seal, row.sealed, key_id=self._site.id, key_version=row.key_version, context=context, object_name=name
-        )
-        return Tree.decode(self._keys, data, object_name=self._site.id)
+        self._tree = Tree.empty(self._keys) if row is None else open_tree(opened, row)
 
     def check(self, *node_ids: str) -> None:
         """Whether nodes and the folders they lie in are what they were when they were stored last, and those beside them in their buckets.
@@ -163,15 +154,28 @@ class Trunk:
         self._checked = {}
 
     def _store(self, services: Services) -> None:
-        sealed = seal(
-            self._keys.seal,
-            self._tree.encode(),
-            key_id=self._site.id,
-            key_version=self._version,
-            context=tree_context(self._site.tenant_id, self._site.id),
-            nonce=services.random(NONCE_BYTES),
-        )
-        self._tx.sites.put_tree(SiteTree(self._site.id, self._version, sealed))
+        self._tx.sites.put_tree(seal_tree(services, self._site, self._keys, self._version, self._tree))
+
+
+def open_tree(opened: OpenSite, row: SiteTree) -> Tree:
+    """The tree of a site.
+
+    Raises:
+        IntegrityFailure: it is not what was written.
+    """
+    site, name = opened.site, _tree_of(opened.site)
+    data = opened.unsealed(row.sealed, row.key_version, tree_context(site.tenant_id, site.id), name)
+    return Tree.decode(opened.keys_of(row.key_version, name), data, object_name=site.id)
+
+
+def seal_tree(services: Services, site: Site, keys: SiteKeys, version: int, tree: Tree) -> SiteTree:
+    """A tree as it is stored, under some version of the site key."""
+    return SiteTree(site.id, version, seal_box(services, site, keys, version, tree_context(site.tenant_id, site.id), tree.encode()))
+
+
+def _tree_of(site: Site) -> str:
+    """How errors name it."""
+    return f"tree of site {site.id}"
 
 
 # -- names and properties -----------------------------------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ def new_node(
         kind=kind,
         key_version=opened.site.key_version,
         name_hash=name_hash(opened.keys, parent_id, name),
-        sealed_name=seal_name(services, opened.site, opened.keys, opened.site.key_version, identifier, name),
+        sealed_name=seal_name(services, opened, identifier, name),
         properties=b"",
         version=0,
         manifest_digest=b"",
@@ -204,22 +208,24 @@ def new_node(
 
 def renamed(services: Services, opened: OpenSite, node: Node, parent_id: str, name: str) -> Node:
     """A node in another place, or under another name; what is sealed of it is sealed under the newest version of the site key."""
-    properties = open_properties(opened, node)
-    version = opened.site.key_version
+    return replace(under_newest(services, opened, node, parent_id, name), changed=node.changed + 1)
+
+
+def under_newest(services: Services, opened: OpenSite, node: Node, parent_id: str, name: str) -> Node:
+    """A node under that name with what is sealed of it under the newest version of the site key."""
     return replace(
         node,
         parent_id=parent_id,
-        key_version=version,
+        key_version=opened.site.key_version,
         name_hash=name_hash(opened.keys, parent_id, name),
-        sealed_name=seal_name(services, opened.site, opened.keys, version, node.id, name),
-        properties=seal_properties(services, opened.site, opened.keys, version, node.id, properties),
-        changed=node.changed + 1,
+        sealed_name=seal_name(services, opened, node.id, name),
+        properties=seal_properties(services, opened, node.id, open_properties(opened, node)),
     )
 
 
-def seal_name(services: Services, site: Site, keys: SiteKeys, version: int, node_id: str, name: str) -> bytes:
+def seal_name(services: Services, opened: OpenSite, node_id: str, name: str) -> bytes:
     """A node's name, sealed."""
-    return _sealed(services, site, keys, version, name_context(site.tenant_id, site.id, node_id), name.encode())
+    return opened.sealed(services, name_context(opened.site.tenant_id, opened.site.id, node_id), name.encode())
 
 
 def open_name(opened: OpenSite, node: Node) -> str:
@@ -229,16 +235,17 @@ def open_name(opened: OpenSite, node: Node) -> str:
         IntegrityFailure: `file_damaged`: it is not what was written, or that of another time.
     """
     what = f"{node.id} (its name)"
-    data = _opened(opened, node, node.sealed_name, name_context(opened.site.tenant_id, opened.site.id, node.id), what)
+    context = name_context(opened.site.tenant_id, opened.site.id, node.id)
+    data = open_of_file(opened, node.sealed_name, node.key_version, context, what)
     name = decode_name(data, object_name=what)
     if not hmac.compare_digest(name_hash(opened.keys_of(node.key_version, what), node.parent_id, name), node.name_hash):
         raise damaged(what)
     return name
 
 
-def seal_properties(services: Services, site: Site, keys: SiteKeys, version: int, node_id: str, data: bytes) -> bytes:
+def seal_properties(services: Services, opened: OpenSite, node_id: str, data: bytes) -> bytes:
     """What clients have set on a node, sealed; nothing stays nothing."""
-    return _sealed(services, site, keys, version, properties_context(site.tenant_id, site.id, node_id), data) if data else b""
+    return opened.sealed(services, properties_context(opened.site.tenant_id, opened.site.id, node_id), data) if data else b""
 
 
 def open_properties(opened: OpenSite, node: Node) -> bytes:
@@ -248,18 +255,20 @@ def open_properties(opened: OpenSite, node: Node) -> bytes:
         IntegrityFailure: `file_damaged`: it is not what was written.
     """
     context = properties_context(opened.site.tenant_id, opened.site.id, node.id)
-    return _opened(opened, node, node.properties, context, f"{node.id} (its properties)") if node.properties else b""
+    return open_of_file(opened, node.properties, node.key_version, context, f"{node.id} (its properties)") if node.properties else b""
 
 
-def _sealed(services: Services, site: Site, keys: SiteKeys, version: int, context: Context, data: bytes) -> bytes:
-    return seal(keys.seal, data, key_id=site.id, key_version=version, context=context, nonce=services.random(NONCE_BYTES))
+def open_of_file(opened: OpenSite, box: bytes, version: int, context: Context, what: str) -> bytes:
+    """What is in a box of a file: its name, its properties, a manifest.
 
-
-def _opened(opened: OpenSite, node: Node, box: bytes, context: Context, what: str) -> bytes:
-    keys = opened.keys_of(node.key_version, f"file {what}")
+    Raises:
+        IntegrityFailure: `file_damaged`, `site_key_missing`.
+    """
     try:
-        return open_object(keys.seal, box, key_id=opened.site.id, key_version=node.key_version, context=context, object_name=what)
+        return opened.unsealed(box, version, context, f"file {what}")
     except IntegrityFailure as error:
+        if error.code != "object_damaged":
+            raise
         raise damaged(what) from error
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from keystead.services.context import Services
 
 REGISTER, ROLL, RECOVER, REVERT = "register-files", "roll-files", "recover-files", "revert-files"
+CHANGES = frozenset({REGISTER, ROLL, RECOVER, REVERT})
 """Kinds of the jobs that bring the sites of a geo under another policy."""
 AT_REST = frozenset({GeoState.UNREGISTERED, GeoState.REGISTERED})
 ID_DIGITS = 8

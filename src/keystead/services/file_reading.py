@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from keystead.core.audit.record import RecordType
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
-from keystead.core.formats.aead import NONCE_BYTES
 from keystead.core.formats.files import Manifest, damaged, decode_manifest, encode_manifest, manifest_context
-from keystead.core.formats.sealed_object import open_object, seal
 from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
 from keystead.core.stores.paths import split_path
 from keystead.ports.clock import SECOND
 from keystead.services.auditing import record
 from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, fetched, opened_box
-from keystead.services.file_nodes import Trunk, Walk, not_a_file, not_found
+from keystead.services.file_nodes import Trunk, Walk, not_a_file, not_found, open_of_file
 from keystead.services.sites import opened_site, reopened
 
 if TYPE_CHECKING:
@@ -373,32 +371,14 @@ def open_manifest(opened: OpenSite, row: FileVersion) -> Manifest:
         IntegrityFailure: `file_damaged`.
     """
     what = f"{row.node_id} version {row.number}"
-    try:
-        data = open_object(
-            opened.keys_of(row.key_version, f"file {what}").seal,
-            row.manifest,
-            key_id=opened.site.id,
-            key_version=row.key_version,
-            context=manifest_context(opened.site.tenant_id, opened.site.id, row.node_id, row.number),
-            object_name=what,
-        )
-    except IntegrityFailure as error:
-        if error.code != "object_damaged":
-            raise
-        raise damaged(what) from error
-    return decode_manifest(data, object_name=what)
+    context = manifest_context(opened.site.tenant_id, opened.site.id, row.node_id, row.number)
+    return decode_manifest(open_of_file(opened, row.manifest, row.key_version, context, what), object_name=what)
 
 
 def seal_manifest(services: Services, opened: OpenSite, node_id: str, number: int, manifest: Manifest) -> bytes:
     """A manifest, sealed under the site's newest key of that opening."""
-    return seal(
-        opened.keys.seal,
-        encode_manifest(manifest),
-        key_id=opened.site.id,
-        key_version=opened.site.key_version,
-        context=manifest_context(opened.site.tenant_id, opened.site.id, node_id, number),
-        nonce=services.random(NONCE_BYTES),
-    )
+    context = manifest_context(opened.site.tenant_id, opened.site.id, node_id, number)
+    return opened.sealed(services, context, encode_manifest(manifest))
 
 
 def pieces(services: Services, call: Call, file: OpenFile, offset: int, end: int) -> Iterator[bytes]:

@@ -418,7 +418,7 @@ def set_properties(services: Services, call: Call, opened: OpenSite, path: str, 
         if node.key_version != current.site.key_version:
             node = renamed(services, current, node, node.parent_id, open_name(current, node))
             trunk.change(services, changed=[node])
-        sealed = seal_properties(services, current.site, current.keys, current.site.key_version, node.id, data)
+        sealed = seal_properties(services, current, node.id, data)
         node = replace(node, properties=sealed, changed=node.changed + 1)
         tx.files.update_nodes([node])
         record_file(services, tx, call, current, node.id, "FilePropertiesChanged")
@@ -459,7 +459,7 @@ def move(services: Services, call: Call, opened: OpenSite, path: str, to: str, *
         below = tx.files.subtree(current.site.id, node.id) if node.kind is NodeKind.FOLDER else []
         if parent.id == node.id or any(parent.id == one.id for one in below):
             raise InvalidRequest("folder_into_itself", f"the folder {node.id} cannot go into itself", "choose another place")
-        if len(target) + _depth(node, below) > MAX_NAMES:
+        if len(target) + _longest(node, below, lambda _one: 0) > MAX_NAMES:  # its names, each with a slash before it
             raise InvalidRequest(
                 "path_too_long", f"what is in the folder {node.id} would lie too deep", f"folders lie at most {MAX_NAMES} deep"
             )
@@ -711,16 +711,3 @@ def _longest(node: Node, below: Sequence[Node], length: Callable[[Node], int]) -
     for one in below:
         ends[one.id] = ends[one.parent_id] + 1 + length(one)
     return max(ends.values())
-
-
-def _depth(node: Node, below: Sequence[Node]) -> int:
-    """How many names deep what is in a folder lies below it."""
-    depths = {node.id: 0}
-    waiting = {one.id: one for one in below}
-    while waiting:
-        found = {one.id: depths[one.parent_id] + 1 for one in waiting.values() if one.parent_id in depths}
-        if not found:
-            break
-        depths |= found
-        waiting = {name: one for name, one in waiting.items() if name not in found}
-    return max(depths.values())

@@ -12,7 +12,7 @@ from keystead.core.errors import Forbidden, InvalidRequest, NotFound, Preconditi
 from keystead.core.ids import new_id, user_principal_name
 from keystead.core.keys.decide import Operation
 from keystead.core.policies.policy import Policy, Workload
-from keystead.core.stores.mailbox import NEEDS_LICENCE, Mailbox, MailboxKey, MailboxType, MoveState
+from keystead.core.stores.mailbox import MOVE_AT_REST, NEEDS_LICENCE, Mailbox, MailboxKey, MailboxType, MoveState
 from keystead.services.auditing import record
 from keystead.services.jobs.rows import new_job
 from keystead.services.policies import find_policy
@@ -308,7 +308,7 @@ def _is_encrypted(mailbox: Mailbox, policy: Policy | None) -> bool:
 
 def _progress(tx: Tx, mailbox: Mailbox) -> tuple[float, int, int]:
     """Percent of content under the hierarchy asked for, items and bytes left."""
-    if mailbox.move_state in {MoveState.NONE, MoveState.DONE}:
+    if mailbox.move_state in MOVE_AT_REST:
         return 100.0, 0, 0
     if mailbox.move_state is MoveState.QUEUED or mailbox.pending_policy_id is not None:
         return (100.0 if mailbox.item_count == 0 and mailbox.pending_policy_id is None else 0.0), mailbox.item_count, mailbox.size_bytes

@@ -20,12 +20,14 @@ from keystead.core.access.principal import Role
 from keystead.core.access.tokens import covers
 from keystead.core.audit.record import RecordType
 from keystead.core.errors import Forbidden, IntegrityFailure, InvalidRequest, NotFound, PreconditionFailed
+from keystead.core.formats.aead import NONCE_BYTES
 from keystead.core.formats.files import name_hash
+from keystead.core.formats.sealed_object import open_object, seal
 from keystead.core.ids import geo_code, is_id, new_id, user_principal_name
 from keystead.core.keys.decide import Operation
 from keystead.core.policies.policy import Workload
 from keystead.core.stores.files import GeoState, Site, SiteKey, SiteKind
-from keystead.core.stores.mailbox import MoveState
+from keystead.core.stores.mailbox import MOVE_AT_REST, MoveState
 from keystead.core.stores.paths import check_site_url
 from keystead.services.auditing import record
 from keystead.services.jobs.rows import new_job
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from keystead.api.call import Call
     from keystead.api.types import sites as t
+    from keystead.core.formats.context import Context
     from keystead.core.keys.hierarchy import SiteKeys
     from keystead.core.policies.policy import PolicyState
     from keystead.ports.tx import Tx
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
 ADMINS = frozenset({Role.GLOBAL_ADMIN, Role.EXCHANGE_ADMIN, Role.OPERATOR})
 WATCHERS = ADMINS | {Role.COMPLIANCE_ADMIN, Role.AUDIT_READER}
 """Who sees all sites, and nothing of what is in them."""
-_AT_REST = frozenset({MoveState.NONE, MoveState.DONE})
 
 
 class Use(StrEnum):
@@ -100,6 +102,24 @@ class OpenSite:
             )
         return found
 
+    def sealed(self, services: Services, context: Context, data: bytes) -> bytes:
+        """A box under the newest version of the site key."""
+        return seal_box(services, self.site, self.keys, self.site.key_version, context, data)
+
+    def unsealed(self, box: bytes, version: int, context: Context, what: str) -> bytes:
+        """What is in a box under the version of the site key that its row names; `what` names the thing.
+
+        Raises:
+            IntegrityFailure: `site_key_missing`; `object_damaged`: it is not what was written.
+        """
+        keys = self.keys_of(version, what)
+        return open_object(keys.seal, box, key_id=self.site.id, key_version=version, context=context, object_name=what)
+
+
+def seal_box(services: Services, site: Site, keys: SiteKeys, version: int, context: Context, data: bytes) -> bytes:
+    """A box under some version of a site key."""
+    return seal(keys.seal, data, key_id=site.id, key_version=version, context=context, nonce=services.random(NONCE_BYTES))
+
 
 # -- sites --------------------------------------------------------------------------------------------------------------------------
 
@@ -150,30 +170,13 @@ def list_sites(services: Services, call: Call, request: t.ListSites) -> list[Sit
     """Sites by URL: all of the tenant for those who look after them, else those the caller may use."""
     geo = geo_code(request.geo) if request.geo else ""
     everything = not call.principal.roles.isdisjoint(WATCHERS)
-    found: list[SiteView] = []
-    after = request.after.lower()
-    with services.db.read() as tx:
-        while len(found) < request.limit:
-            page = tx.sites.page(call.tenant_id, geo=geo, after=after, limit=request.limit)
-            found += [_view(site) for site in page if everything or _may_use(tx, call, site)]
-            if len(page) < request.limit:
-                break
-            after = page[-1].url
-    return found[: request.limit]
+    found = _listed(services, call, geo=geo, after=request.after.lower(), limit=request.limit, everything=everything)
+    return [_view(site) for site in found]
 
 
 def usable_sites(services: Services, call: Call, *, limit: int) -> list[Site]:
     """The sites the caller may use, by URL: for the face that shows them as folders."""
-    found: list[Site] = []
-    after = ""
-    with services.db.read() as tx:
-        while len(found) < limit:
-            page = tx.sites.page(call.tenant_id, after=after, limit=limit)
-            found += [site for site in page if _may_use(tx, call, site)]
-            if len(page) < limit:
-                break
-            after = page[-1].url
-    return found[:limit]
+    return _listed(services, call, geo="", after="", limit=limit, everything=False)
 
 
 def show_site(services: Services, call: Call, request: t.NameSite) -> SiteStatus:
@@ -200,7 +203,7 @@ def show_site(services: Services, call: Call, request: t.NameSite) -> SiteStatus
         kind=site.kind.value,
         geo=site.geo,
         geo_state=geo.state.value,
-        is_encrypted=customer and site.move_state in _AT_REST,
+        is_encrypted=customer and site.move_state in MOVE_AT_REST,
         policy_id=site.policy_id,
         key_version=site.key_version,
         move_state=site.move_state.value,
@@ -426,6 +429,19 @@ def geo_of(tx: Tx, call: Call, named: str) -> str:
 # -- helpers ------------------------------------------------------------------------------------------------------------------------
 
 
+def _listed(services: Services, call: Call, *, geo: str, after: str, limit: int, everything: bool) -> list[Site]:
+    """Sites by URL, after one: all of them, or those the caller may use."""
+    found: list[Site] = []
+    with services.db.read() as tx:
+        while len(found) < limit:
+            page = tx.sites.page(call.tenant_id, geo=geo, after=after, limit=limit)
+            found += [site for site in page if everything or _may_use(tx, call, site)]
+            if len(page) < limit:
+                break
+            after = page[-1].url
+    return found[:limit]
+
+
 def _may_use(tx: Tx, call: Call, site: Site) -> bool:
     principal = call.principal
     if principal.is_provider or principal.tenant_id != site.tenant_id:
@@ -480,7 +496,7 @@ def _newest_first(key: SiteKey) -> int:
 
 
 def _percent(site: Site) -> float:
-    if site.move_state in _AT_REST:
+    if site.move_state in MOVE_AT_REST:
         return 100.0
     if site.move_state is MoveState.QUEUED or not site.stored_bytes:
         return 0.0

@@ -18,7 +18,7 @@ from keystead.core.keys.decide import Operation
 from keystead.core.policies.policy import CopyRole, Workload
 from keystead.ports.keystore import Compartment
 from keystead.services.items import key_of, open_item, open_part, open_summary, pages
-from keystead.services.keyring import PROVIDER, copies_of
+from keystead.services.keyring import PROVIDER, availability_compartment, copies_of
 from keystead.services.site_verification import verify_site
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ def _policy(services: Services, policy: Policy, known: dict[Compartment, set[str
         if policy.workload is Workload.PROVIDER:
             stored = (Compartment.PROVIDER, copies[CopyRole.PROVIDER].key_uri.removeprefix(PROVIDER))
         else:
-            own = Compartment.AVAILABILITY_FILES if policy.workload is Workload.FILES else Compartment.AVAILABILITY_MAIL
-            stored = (own, policy.availability_key_id)
+            stored = (availability_compartment(policy.workload), policy.availability_key_id)
         for compartment, key_id in ((Compartment.SHRED, policy.shred_key_id), stored):
             if key_id not in known[compartment]:
                 raise IntegrityFailure("keystore_key_missing", f"the key store has no key {key_id} in compartment {compartment}", "")

@@ -15,7 +15,7 @@ from keystead.ports.notify import NotDelivered
 from keystead.ports.tx import AuditQuery
 from keystead.services.alerting import resolve_alerts, test_message
 from keystead.services.auditing import record
-from keystead.services.file_policies import RECOVER, REGISTER, REVERT, ROLL
+from keystead.services.file_policies import CHANGES
 from keystead.services.jobs.files import DESTROY, MOVE
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DEFAULT_WINDOW = 7 * DAY
 LONGEST_WINDOW = 90 * DAY
 """R-208."""
 SERVER = "keystead"
-NEEDED = frozenset({REGISTER, ROLL, RECOVER, REVERT, MOVE, DESTROY})
+NEEDED = CHANGES | {MOVE, DESTROY}
 """Kinds of jobs that cannot be cancelled: half of a geo would stay under keys that its policy does not name."""
 
 

@@ -71,9 +71,7 @@ class Stamps:
         """
         asked, stamp = self._last
         if came is None or came >= asked:
-            asked = (
-                monotonic()
-            )  # before the look: what is committed between the two is seen by it, and a call that comes between them asks again
+            asked = monotonic()  # before the look, which sees what is committed in between; a call that comes in between asks again
             stamp = self._store.stamp()
             self._last = (asked, stamp)
         return stamp

@@ -12,7 +12,7 @@ from keystead.adapters.sql.keystead_schema import file_geos, file_locks, file_no
 from keystead.adapters.sql.rows import Lookup, Many, conflict
 from keystead.core.errors import NotFound
 from keystead.core.stores.files import FileLock, Geo, GeoState, Site, SiteKey, SiteKind, SiteTree
-from keystead.core.stores.mailbox import MoveState
+from keystead.core.stores.mailbox import MOVE_AT_REST, MoveState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ _FILLED = Lookup(
         ),
     )
 )
-_AT_REST = (MoveState.NONE.value, MoveState.DONE.value)
+_AT_REST = tuple(state.value for state in MoveState if state in MOVE_AT_REST)
 _UNDER_WAY = tuple(state.value for state in MoveState if state.value not in _AT_REST)
 _of_geo = select(sites.c.id).where(sites.c.tenant_id == bindparam("tenant"), sites.c.geo == bindparam("geo"))
 _UNSETTLED = Lookup(

@@ -38,6 +38,8 @@ class MoveState(StrEnum):
     """Something in the mailbox does not open; an alert and the job name it."""
 
 
+MOVE_AT_REST = frozenset({MoveState.NONE, MoveState.DONE})
+"""No content is on its way to another key."""
 MEDIA_TYPES = {"calendar": "text/calendar", "message": "message/rfc822", "chat": "message/rfc822"}
 """What an item is as bytes, by its kind."""
 

@@ -15,11 +15,11 @@ from keystead.core.alerts import AlertKind, Condition
 from keystead.core.errors import IntegrityFailure, KeysteadError, Refused, Unavailable
 from keystead.core.jobs import STUCK_AFTER, Job, JobState
 from keystead.services.alerting import beat, raise_alert
-from keystead.services.file_policies import RECOVER, REGISTER, REVERT, ROLL
+from keystead.services.file_policies import CHANGES
 from keystead.services.jobs.files import DESTROY, MOVE, change_files, destroy_shred_key
 from keystead.services.jobs.hierarchy import change_hierarchy, move_mailbox
 from keystead.services.jobs.site_moves import move_site
-from keystead.services.jobs.slices import LostLeaseError
+from keystead.services.jobs.slices import LostLeaseError, extend
 from keystead.services.jobs.upkeep import clean, collect_orphans, ensure_upkeep, keep_signing_keys, keep_up
 from keystead.services.tally import Counted
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, Slice] = {
     "change-hierarchy": change_hierarchy,
     "move-mailbox": move_mailbox,
-    **dict.fromkeys((REGISTER, ROLL, RECOVER, REVERT), change_files),
+    **dict.fromkeys(CHANGES, change_files),
     MOVE: move_site,
     DESTROY: destroy_shred_key,
     "clean": clean,
@@ -43,7 +43,7 @@ KINDS: Mapping[str, Slice] = {
     "upkeep": keep_up,
 }
 
-MENDED = frozenset({REGISTER, ROLL, RECOVER, REVERT, MOVE})
+MENDED = CHANGES | {MOVE}
 """Kinds that a damaged row or object does not end: it can be restored or deleted, and there is one such job for a geo or site."""
 
 _log = logging.getLogger("keystead.jobs")
@@ -93,7 +93,7 @@ def _turn(services: Services, job: Job, until: int, stopping: Callable[[], bool]
                 if now >= until or stopping():
                     return _give_back(services, job)
                 if not 0 <= now - extended < services.settings.job_lease // 3:  # enough is left for most slices: no write for nothing
-                    _extend(services, job)
+                    extend(services, job)
                     extended = now
     except LostLeaseError:
         return job
@@ -207,12 +207,6 @@ def relieve(services: Services) -> None:
         with services.db.write() as tx:
             for owner in dead:
                 tx.jobs.release(owner)
-
-
-def _extend(services: Services, job: Job) -> None:
-    with services.db.write() as tx:
-        if not tx.jobs.extend(job, services.clock.now() + services.settings.job_lease):
-            raise LostLeaseError
 
 
 def _give_back(services: Services, job: Job) -> Job:

@@ -22,21 +22,20 @@ from typing import TYPE_CHECKING
 from keystead.core.alerts import AlertKind, Condition
 from keystead.core.audit.record import RecordType
 from keystead.core.errors import IntegrityFailure
-from keystead.core.formats.aead import NONCE_BYTES
 from keystead.core.formats.file_tree import MAX_BITS, PLACE_BITS, Tree, bits_for, leaf_of, rolled_back
-from keystead.core.formats.files import Manifest, ManifestEntry, chunk_digest, damaged, lock_context, name_hash, tree_context
-from keystead.core.formats.sealed_object import open_object, seal
+from keystead.core.formats.files import Manifest, ManifestEntry, chunk_digest, damaged
 from keystead.core.keys.decide import Operation
 from keystead.core.stores.files import SiteKey, SiteTree
 from keystead.core.stores.mailbox import MoveState
 from keystead.services.alerting import raise_alert, resolve_alerts
 from keystead.services.auditing import record_system
 from keystead.services.file_chunks import ChunkGone, ChunkWriter, open_chunk
-from keystead.services.file_nodes import LAST_PLACE, Trunk, open_name, open_properties, seal_name, seal_properties
+from keystead.services.file_locks import sealed_anew
+from keystead.services.file_nodes import LAST_PLACE, Trunk, open_name, open_tree, seal_tree, under_newest
 from keystead.services.file_reading import open_manifest, seal_manifest
 from keystead.services.jobs.files import settle
 from keystead.services.jobs.rows import new_job
-from keystead.services.jobs.slices import LostLeaseError, done, save
+from keystead.services.jobs.slices import done, kept, save
 from keystead.services.sites import Use, with_keys
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
     from keystead.core.jobs import Job
     from keystead.core.keys.hierarchy import SiteKeys
-    from keystead.core.stores.files import Chunk, FileLock, FileVersion, Node, Site
+    from keystead.core.stores.files import Chunk, FileVersion, Node, Site
     from keystead.core.stores.objects import StoredObject
     from keystead.ports.tx import Tx
     from keystead.services.context import Services
@@ -87,10 +86,10 @@ def _ended(services: Services, tx: Tx, job: Job) -> Job:
     return done(services, tx, job, done=job.total)
 
 
-def _superseded(tx: Tx, opened: OpenSite) -> Site | None:
+def _still(tx: Tx, site: Site) -> Site | None:
     """A fresh look inside the transaction: the site as it is, None when it was deleted or changed hands since."""
-    now = tx.sites.find(opened.site.tenant_id, opened.site.id)
-    same = now is not None and (now.policy_id, now.key_version) == (opened.site.policy_id, opened.site.key_version)
+    now = tx.sites.find(site.tenant_id, site.id)
+    same = now is not None and (now.policy_id, now.key_version) == (site.policy_id, site.key_version)
     return now if same else None
 
 
@@ -108,7 +107,7 @@ def _start(services: Services, job: Job, opened: OpenSite) -> Job:
         tree = _new_tree(services, tx, opened, version, keys)
     services.checkpoint("move site: tree made")
     with services.db.write() as tx:
-        now = _superseded(tx, opened)
+        now = _still(tx, opened.site)
         if now is None:
             return _ended(services, tx, job)
         if tx.sites.tree(site.id) != seen:  # somebody changed the site meanwhile: now nobody can
@@ -118,7 +117,7 @@ def _start(services: Services, job: Job, opened: OpenSite) -> Job:
             tx.sites.put_tree(tree)
         for lock in tx.sites.locks(site.id, services.clock.now()):
             if lock.key_version in opened.all_keys:
-                tx.sites.put_lock(_relocked(services, opened, lock, version, keys))
+                tx.sites.put_lock(sealed_anew(services, opened, lock, version, keys))
         tx.sites.update(replace(now, key_version=version, move_state=MoveState.MOVING, moved=0))
         return save(services, tx, job, parameters=job.parameters | {"version": str(version), "place": "0"}, total=max(1, now.stored_bytes))
 
@@ -131,34 +130,12 @@ def _new_tree(services: Services, tx: Tx, opened: OpenSite, version: int, keys: 
     """
     site = opened.site
     row = tx.sites.tree(site.id)
+    old = Tree.empty(opened.keys) if row is None else open_tree(opened, row)
     nodes = tx.files.placed(site.id, 0, LAST_PLACE)
-    context = tree_context(site.tenant_id, site.id)
-    if row is None:
-        old = Tree.empty(opened.keys)
-    else:
-        under = opened.keys_of(row.key_version, f"tree of site {site.id}")
-        data = open_object(
-            under.seal, row.sealed, key_id=site.id, key_version=row.key_version, context=context, object_name=f"tree of site {site.id}"
-        )
-        old = Tree.decode(under, data, object_name=site.id)
     leaves = [leaf_of(node) for node in nodes]
     if not old.matches_all(leaves):
         raise rolled_back(site.id, nodes[0].id if nodes else site.id)
-    if row is None:
-        return None
-    tree = old.rebuilt(leaves, bits_for(len(leaves)), keys=keys)
-    sealed = seal(keys.seal, tree.encode(), key_id=site.id, key_version=version, context=context, nonce=services.random(NONCE_BYTES))
-    return SiteTree(site.id, version, sealed)
-
-
-def _relocked(services: Services, opened: OpenSite, lock: FileLock, version: int, keys: SiteKeys) -> FileLock:
-    """A lock under the new key."""
-    site = opened.site
-    context = lock_context(site.tenant_id, site.id, lock.token_hash.hex())
-    old = opened.all_keys[lock.key_version].seal
-    data = open_object(old, lock.sealed, key_id=site.id, key_version=lock.key_version, context=context, object_name="lock")
-    sealed = seal(keys.seal, data, key_id=site.id, key_version=version, context=context, nonce=services.random(NONCE_BYTES))
-    return replace(lock, key_version=version, sealed=sealed)
+    return None if row is None else seal_tree(services, site, keys, version, old.rebuilt(leaves, bits_for(len(leaves)), keys=keys))
 
 
 # -- names ----------------------------------------------------------------------------------------------------------------------------
@@ -176,14 +153,14 @@ def _names(services: Services, job: Job, opened: OpenSite) -> Job | None:
         count = tx.files.count(site.id)
     last = _end_of_range(place, count, services.settings.slice_items)
     with services.db.write() as tx:
-        now = _superseded(tx, opened)
+        now = _still(tx, opened.site)
         if now is None:
             return _ended(services, tx, job)
         nodes = [node for node in tx.files.placed(site.id, place, last) if node.key_version < site.key_version]
         if nodes:
-            renamed = [_renamed(services, opened, node) for node in nodes]
-            Trunk(tx, opened).change(services, changed=renamed)
-            tx.files.update_nodes(renamed)
+            moved = [under_newest(services, opened, node, node.parent_id, open_name(opened, node)) for node in nodes]
+            Trunk(tx, opened).change(services, changed=moved)
+            tx.files.update_nodes(moved)
         _moving(services, tx, now)
         return save(services, tx, job, parameters=job.parameters | {"place": str(last + 1)})
 
@@ -193,19 +170,6 @@ def _end_of_range(place: int, count: int, most: int) -> int:
     buckets = max(1, (most << MAX_BITS) // max(1, count) >> (PLACE_BITS - bits_for(count)))
     width = 1 << (PLACE_BITS - bits_for(count))
     return min(LAST_PLACE, (place // width + buckets) * width - 1)
-
-
-def _renamed(services: Services, opened: OpenSite, node: Node) -> Node:
-    """A node whose name, hash and properties lie under the new key; for its clients it is the same as before."""
-    site, keys = opened.site, opened.keys
-    name = open_name(opened, node)
-    return replace(
-        node,
-        key_version=site.key_version,
-        name_hash=name_hash(keys, node.parent_id, name),
-        sealed_name=seal_name(services, site, keys, site.key_version, node.id, name),
-        properties=seal_properties(services, site, keys, site.key_version, node.id, open_properties(opened, node)),
-    )
 
 
 # -- contents -------------------------------------------------------------------------------------------------------------------------
@@ -288,7 +252,7 @@ def _contents(services: Services, job: Job, opened: OpenSite) -> Job | None:
         writer.finish()
         services.checkpoint("move site: new objects stored")
         with services.db.write() as tx:
-            now = _superseded(tx, opened)
+            now = _still(tx, opened.site)
             if now is None:
                 writer.discard()
                 return _ended(services, tx, job)
@@ -316,7 +280,8 @@ def _moved(services: Services, job: Job, opened: OpenSite, row: FileVersion, wri
         if known is None:
             if work.size >= services.settings.slice_bytes:
                 return None
-            _keep(services, job, work)
+            # What another process has done of a large file is opened again, and that may take longer than a slice should.
+            work.renewed = kept(services, job, work.renewed)
             if entry.chunk_id not in chunks:
                 with services.db.read() as tx:
                     chunks = tx.files.chunks(site.id, [one.chunk_id for one in manifest.entries[index : index + ROWS]])
@@ -324,21 +289,6 @@ def _moved(services: Services, job: Job, opened: OpenSite, row: FileVersion, wri
         work.known[entry] = known
         entries.append(known)
     return Manifest(manifest.size, tuple(entries), manifest.media_type)
-
-
-def _keep(services: Services, job: Job, work: _Work) -> None:
-    """Keep the job's lease: what another process has done of a large file is opened again, and that may take longer than a slice should.
-
-    Raises:
-        LostLeaseError: another took the job meanwhile.
-    """
-    now = services.clock.now()
-    if now - work.renewed < services.settings.job_lease // 3:
-        return
-    with services.db.write() as tx:
-        if not tx.jobs.extend(job, now + services.settings.job_lease):
-            raise LostLeaseError
-    work.renewed = now
 
 
 def _successor(
@@ -481,7 +431,7 @@ def _finish(services: Services, job: Job, opened: OpenSite) -> Job:
     """Nothing lies under older keys any more: they go, and with them whatever else they could open."""
     site = opened.site
     with services.db.write() as tx:
-        now = _superseded(tx, opened)
+        now = _still(tx, opened.site)
         if now is None:
             return _ended(services, tx, job)
         left = tx.files.nodes_below(site.id, site.key_version, limit=1), tx.files.versions_below(site.id, site.key_version, limit=1)
@@ -516,9 +466,8 @@ def _moving(services: Services, tx: Tx, now: Site, *, moved: int = 0) -> None:
 def _mark_failed(services: Services, job: Job, site: Site, error: IntegrityFailure) -> None:
     """Say that the move does not get on, and at what. A runner that lost the job meanwhile says nothing."""
     with services.db.write() as tx:
-        now = tx.sites.find(site.tenant_id, site.id)
-        same = now is not None and (now.policy_id, now.key_version) == (site.policy_id, site.key_version)
-        if now is None or not same or not tx.jobs.extend(job, services.clock.now() + services.settings.job_lease):
+        now = _still(tx, site)
+        if now is None or not tx.jobs.extend(job, services.clock.now() + services.settings.job_lease):
             return
         raise_alert(services, tx, Condition(site.tenant_id, AlertKind.FILE_DAMAGED, site.id, f"{error.code}: {error.detail}"))
         if now.move_state is MoveState.FAILED:

@@ -18,6 +18,38 @@ class LostLeaseError(Exception):
     """Somebody else runs this job by now, or it was cancelled: the slice's transaction must not commit."""
 
 
+def extend(services: Services, job: Job) -> None:
+    """Keep a job's lease for another while.
+
+    Raises:
+        LostLeaseError: another took the job meanwhile, or somebody cancelled it.
+    """
+    with services.db.write() as tx:
+        if not tx.jobs.extend(job, services.clock.now() + services.settings.job_lease):
+            raise LostLeaseError
+
+
+def kept(services: Services, job: Job, since: int) -> int:
+    """Keep the lease where a third of it is over: for what takes longer than a slice should.
+
+    Args:
+        services: the service.
+        job: claimed by this process.
+        since: when the lease was last extended, or what this gave before.
+
+    Returns:
+        When it was last extended.
+
+    Raises:
+        LostLeaseError: as `extend`.
+    """
+    now = services.clock.now()
+    if now - since < services.settings.job_lease // 3:
+        return since
+    extend(services, job)
+    return now
+
+
 def save(services: Services, tx: Tx, job: Job, **changes: object) -> Job:
     """Store progress in the slice's own transaction, under the lease epoch; a slice that got on clears the error.
 

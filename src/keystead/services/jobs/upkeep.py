@@ -14,7 +14,7 @@ from keystead.services import signing
 from keystead.services.alerting import raise_alert, resolve_alerts
 from keystead.services.auditing import record_system
 from keystead.services.jobs.rows import new_job
-from keystead.services.jobs.slices import LostLeaseError, done, save
+from keystead.services.jobs.slices import done, kept, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -110,14 +110,9 @@ def _kept(services: Services, job: Job, things: Iterable[_Thing]) -> Iterator[_T
     Raises:
         LostLeaseError: another took the job meanwhile, or somebody cancelled it. Nothing is lost: it starts over.
     """
-    renew = services.settings.job_lease // 3
-    due = services.clock.now() + renew
+    since = services.clock.now()
     for thing in things:
-        if (now := services.clock.now()) >= due:
-            with services.db.write() as tx:
-                if not tx.jobs.extend(job, now + services.settings.job_lease):
-                    raise LostLeaseError
-            due = now + renew
+        since = kept(services, job, since)
         yield thing
 
 
