@@ -213,7 +213,7 @@ class App:
         """Write a secret to a file that only its owner reads; False where no file was named, so that it is shown once instead."""
         if path is None:
             return False
-        from keystead.client.exporting import write_file
+        from keystead.client.local_files import write_file
 
         write_file(path, [secret.encode() + b"\n"])
         return True

@@ -11,7 +11,7 @@ from keystead.api.types.policies import KeyUses, NameKey
 from keystead.cli.app import App, this
 from keystead.cli.output import document
 from keystead.cli.values import fresh_file, read_small, read_text, tags, time, words_or_none
-from keystead.client.exporting import write_file
+from keystead.client.local_files import write_file
 from keystead.core.errors import NotFound, Refused
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)

@@ -12,8 +12,9 @@ from keystead.cli.app import App, refuse_usage, show_claim, this
 from keystead.cli.output import document, emit
 from keystead.cli.progress import bytes_bar, percent_bar
 from keystead.cli.values import fresh_file
-from keystead.client.exporting import export_items, write_file
+from keystead.client.exporting import export_items
 from keystead.client.importing import import_source
+from keystead.client.local_files import write_file
 from keystead.client.sources import open_source
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from keystead.api.types.mailboxes import ListItems, MailboxStatistics, NameItem, NameMailbox
-from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest
+from keystead.client.local_files import prepare, write_file
+from keystead.core.errors import IntegrityFailure
 from keystead.core.ids import is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
+    from pathlib import Path
 
     from keystead.api.call import Content
     from keystead.api.types.mailboxes import ItemView
     from keystead.client.client import Client
 
 PAGE = 500
-OWNER_ONLY = 0o600
 
 
 class ExportResult(msgspec.Struct, frozen=True):
@@ -51,7 +49,7 @@ def export_items(
         KeysteadError: what the service answered; items written before stay.
     """
     statistics: MailboxStatistics = client.call("mailbox.statistics", NameMailbox(upn=upn))
-    _prepare(folder, overwrite=overwrite)
+    prepare(folder, overwrite=overwrite)
     exported = size = 0
     after = ""
     while True:
@@ -71,43 +69,3 @@ def export_items(
             if on_progress is not None:
                 on_progress(min(100.0, 100.0 * exported / max(1, statistics.item_count)))
         after = page[-1].id
-
-
-def write_file(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file whole or not at all, readable by its owner alone: under another name first, so a crash leaves at most that.
-
-    Raises:
-        InvalidRequest: `file_unwritable`.
-        KeysteadError: what comes instead of the next chunk; then there is no file.
-    """
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            os.fchmod(file.fileno(), OWNER_ONLY)
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _unwritable(path, error) from None
-        raise
-
-
-def _prepare(folder: Path, *, overwrite: bool) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        empty = next(folder.iterdir(), None) is None
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    if not empty and not overwrite:
-        raise Conflict("folder_not_empty", f"the folder {str(folder)!r} is not empty", "choose an empty one, or add --yes")
-
-
-def _unwritable(path: Path, error: OSError) -> InvalidRequest:
-    return InvalidRequest(
-        "file_unwritable", f"{str(path)!r} cannot be written: {error.strerror}", "check the path, its permissions and the room on the disk"
-    )

@@ -7,8 +7,8 @@ checked before it becomes a file name: it never leads out of the folder that was
 from __future__ import annotations
 
 import os
-import secrets
 import stat
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +21,7 @@ import msgspec
 from keystead.api import frames
 from keystead.api.call import Upload
 from keystead.api.types.sites import BatchFile, BatchResult, DownloadFile, FileView, GetBatch, ListFiles, UploadBatch, UploadFile
+from keystead.client.local_files import NewFile, make_folder, prepare, write_file, write_files
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
 from keystead.core.stores.files import CHUNK_BYTES
 from keystead.core.stores.paths import check_name, join_path, split_path
@@ -44,10 +45,13 @@ GET_BYTES = 32 * 1024 * 1024
 ENTRY_BYTES = 128
 """What a file of a batch takes beside its path and its bytes, at most."""
 PAGE = 1_000
-WRITERS, WRITTEN_AHEAD = 3, 32
-"""Threads that write local files while the next ones are opened, and how many small files may wait for them."""
+SENDERS, WRITERS = 2, 2
+"""Threads that send files while the next ones are read, and that write local files while the next ones are opened."""
+WAITING = 2
+"""How many batches, large files or folders of small ones wait for such a thread at most."""
+GROUP_BYTES = 2 * 1024 * 1024
+"""Of small files that are written in one go, about."""
 PIECE = 4 * 1024 * 1024
-OWNER_ONLY, OWNER_FOLDER = 0o600, 0o700
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -77,6 +81,64 @@ class GetResult(msgspec.Struct, frozen=True):
     bytes: int
 
 
+# -- progress -----------------------------------------------------------------------------------------------------------------------
+
+
+class _Stopped(Exception):
+    """Another part of the same copy failed, or was interrupted."""
+
+
+class _Moved:
+    """Counts the bytes that several threads have moved, and tells of them."""
+
+    def __init__(self, on_progress: Progress | None) -> None:
+        self._on_progress = on_progress
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._stopped = False
+
+    def more(self, size: int) -> None:
+        """So many bytes more. Raises: `_Stopped`."""
+        with self._lock:
+            if self._stopped:
+                raise _Stopped
+            self._bytes += size
+            if self._on_progress is not None:
+                self._on_progress(self._bytes)
+
+    def stop(self) -> None:
+        """Have whoever moves something now end at its next piece."""
+        with self._lock:
+            self._stopped = True
+
+
+class _Threads:
+    """Parts of one copy that go on side by side; a context. The first that fails ends them all, before the block is left."""
+
+    def __init__(self, count: int, moved: _Moved) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="copy-files")
+        self._most = count + WAITING
+        self._under_way: deque[Future[None]] = deque()
+        self._moved = moved
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
+        try:
+            while kind is None and self._under_way:
+                self._under_way.popleft().result()
+        finally:
+            self._moved.stop()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def start(self, act: Callable[..., None], *arguments: object) -> None:
+        """Do something beside the rest; waits where much is under way. Raises: what an earlier one raised."""
+        if len(self._under_way) >= self._most:
+            self._under_way.popleft().result()
+        self._under_way.append(self._pool.submit(act, *arguments))
+
+
 # -- in -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -92,8 +154,8 @@ def put_file(client: Client, site: str, local: Path, path: str, on_progress: Pro
         InvalidRequest: `file_unreadable`.
         KeysteadError: what the service answered.
     """
-    with _Source(local, on_progress, follow=True) as source:
-        return source.send(client, site, path)
+    with _Source(local, follow=True) as source:
+        return source.send(client, site, path, _Moved(on_progress))
 
 
 def put_tree(client: Client, site: str, local: Path, path: str = "", on_progress: Progress | None = None) -> PutResult:
@@ -104,18 +166,20 @@ def put_tree(client: Client, site: str, local: Path, path: str = "", on_progress
         site: URL or id.
         local: the folder.
         path: the folder of the site; the top of it by default.
-        on_progress: told how many bytes are done.
+        on_progress: told how many bytes are done, by one thread at a time.
 
     Raises:
         InvalidRequest: `file_unreadable`, or a path that is none.
         KeysteadError: what the service answered; files before it are in.
     """
-    run = _Put(client, site, split_path(path), on_progress)
+    moved = _Moved(on_progress)
     skipped: list[Path] = []
-    for names, source, size in _walk(local, skipped):
-        run.add(names, source, size)
-    run.flush()
-    return PutResult(run.uploaded, run.unchanged, run.uploaded + run.unchanged, run.done, len(skipped), run.refused)
+    with _Threads(SENDERS, moved) as threads:
+        run = _Put(client, site, split_path(path), moved, threads)
+        for names, source, size in _walk(local, skipped):
+            run.add(names, source, size)
+        run.flush()
+    return PutResult(run.uploaded, run.unchanged, run.uploaded + run.unchanged, run.bytes, len(skipped), run.refused)
 
 
 def _walk(local: Path, skipped: list[Path]) -> Iterator[tuple[tuple[str, ...], Path, int]]:
@@ -142,16 +206,18 @@ def _walk(local: Path, skipped: list[Path]) -> Iterator[tuple[tuple[str, ...], P
 class _Put:
     """One copy into a site under way."""
 
-    def __init__(self, client: Client, site: str, top: tuple[str, ...], on_progress: Progress | None) -> None:
-        self.uploaded = self.unchanged = self.done = 0
+    def __init__(self, client: Client, site: str, top: tuple[str, ...], moved: _Moved, threads: _Threads) -> None:
+        self.uploaded = self.unchanged = self.bytes = 0
         self.refused: list[Refused] = []
         self._client = client
         self._site = site
         self._top = top
-        self._on_progress = on_progress
+        self._moved = moved
+        self._threads = threads
+        self._counting = threading.Lock()
         self._files: list[BatchFile] = []
         self._folders: list[str] = []
-        self._bytes = 0
+        self._waiting = 0
 
     def add(self, names: tuple[str, ...], source: Path, size: int) -> None:
         """A folder, a small file into the batch, or a large one by itself."""
@@ -170,44 +236,43 @@ class _Put:
             self._room(path, len(data))
             self._files.append(BatchFile(path=path, data=data, modified=file.modified))
         else:
-            done = self.done
-            with _Source(source, lambda sent: self._told(done + sent)) as file:
-                view = file.send(self._client, self._site, path)
-            self._count(int(not view.unchanged), int(view.unchanged), view.size_bytes)
+            self._threads.start(self._send_alone, source, path)
 
     def flush(self) -> None:
-        """Send what is in the batch."""
+        """Have what is in the batch sent."""
         if self._files or self._folders:
-            request = UploadBatch(site=self._site, files=self._files, folders=self._folders)
-            result: BatchResult = self._client.call("site.put-batch", request)
-            self._files, self._folders, self._bytes = [], [], 0
-            self._count(result.uploaded, result.unchanged, result.size_bytes)
+            self._threads.start(self._send, UploadBatch(site=self._site, files=self._files, folders=self._folders))
+            self._files, self._folders, self._waiting = [], [], 0
 
     def _room(self, path: str, size: int) -> None:
         needed = len(path.encode()) + size + ENTRY_BYTES
-        if self._bytes + needed > BATCH_BYTES or len(self._files) + len(self._folders) == BATCH_FILES:
+        if self._waiting + needed > BATCH_BYTES or len(self._files) + len(self._folders) == BATCH_FILES:
             self.flush()
-        self._bytes += needed
+        self._waiting += needed
+
+    def _send(self, batch: UploadBatch) -> None:
+        result: BatchResult = self._client.call("site.put-batch", batch)
+        self._moved.more(result.size_bytes)
+        self._count(result.uploaded, result.unchanged, result.size_bytes)
+
+    def _send_alone(self, source: Path, path: str) -> None:
+        with _Source(source) as file:
+            view = file.send(self._client, self._site, path, self._moved)
+        self._count(int(not view.unchanged), int(view.unchanged), view.size_bytes)
 
     def _count(self, uploaded: int, unchanged: int, size: int) -> None:
-        self.uploaded += uploaded
-        self.unchanged += unchanged
-        self.done += size
-        self._told(self.done)
-
-    def _told(self, done: float) -> None:
-        if self._on_progress is not None:
-            self._on_progress(done)
+        with self._counting:
+            self.uploaded += uploaded
+            self.unchanged += unchanged
+            self.bytes += size
 
 
 class _Source:
     """A local file that is read from its beginning to its end; a link only where the file itself was named."""
 
-    def __init__(self, path: Path, on_progress: Progress | None = None, *, follow: bool = False) -> None:
+    def __init__(self, path: Path, *, follow: bool = False) -> None:
         self._path = path
         self._links = 0 if follow else os.O_NOFOLLOW
-        self._on_progress = on_progress
-        self._sent = 0
 
     def __enter__(self) -> Self:
         try:
@@ -230,35 +295,32 @@ class _Source:
         """All of it, as long as it is small."""
         pieces = []
         left = SMALL_FILE
-        while left and (piece := self.read(left)):
+        while left and (piece := self._read(left)):
             pieces.append(piece)
             left -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def read(self, n: int) -> bytes:
-        """At most n bytes, and none at the end."""
-        try:
-            data = os.read(self._descriptor, min(n, PIECE))
-        except OSError as error:
-            raise _unreadable(self._path, error) from None
-        self._sent += len(data)
-        if self._on_progress is not None:
-            self._on_progress(self._sent)
-        return data
-
-    def send(self, client: Client, site: str, path: str) -> FileView:
+    def send(self, client: Client, site: str, path: str, moved: _Moved) -> FileView:
         """Put it into a site."""
         request = UploadFile(site=site, path=path, parents=True, modified=self.modified)
         left = self.size
 
         def read(n: int) -> bytes:  # what is written to it meanwhile is not sent: its size was said
             nonlocal left
-            data = self.read(min(n, left)) if left else b""
+            data = self._read(min(n, left)) if left else b""
             left -= len(data)
+            moved.more(len(data))
             return data
 
         view: FileView = client.call("site.put", request, upload=Upload(self.size, read))
         return view
+
+    def _read(self, n: int) -> bytes:
+        """At most n bytes, and none at the end."""
+        try:
+            return os.read(self._descriptor, min(n, PIECE))
+        except OSError as error:
+            raise _unreadable(self._path, error) from None
 
 
 # -- out ----------------------------------------------------------------------------------------------------------------------------
@@ -271,6 +333,24 @@ def list_tree(client: Client, site: str, path: str, *, recursive: bool = False) 
         IntegrityFailure: `file_name_invalid`: the server named something that no file may be named.
         KeysteadError: what the service answered.
     """
+    return (view for _names, view in _listed(client, site, split_path(path), recursive=recursive))
+
+
+def _listed(client: Client, site: str, names: tuple[str, ...], *, recursive: bool) -> Iterator[tuple[tuple[str, ...], FileView]]:
+    """The same, each with the names of its path: all of them names that a file may have."""
+    waiting = [_of_folder(client, site, names)]
+    while waiting:
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+            continue
+        yield found
+        if recursive and found[1].kind == "folder":
+            waiting.append(_of_folder(client, site, split_path(found[1].path)))
+
+
+def _of_folder(client: Client, site: str, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], FileView]]:
+    path = join_path(names)
     found: list[FileView] = []
     while page := client.call("site.ls", ListFiles(site=site, path=path, after=found[-1].id if found else "", limit=PAGE)):
         if found and page[0].id <= found[-1].id:
@@ -278,14 +358,14 @@ def list_tree(client: Client, site: str, path: str, *, recursive: bool = False) 
         found += page
         if len(page) < PAGE:
             break
-    names = split_path(path)
     for view in sorted(found, key=lambda one: one.name):
         checked_name(view.name)
-        if view.path != join_path((*names, view.name)) and (view.kind != "file" or view.path != join_path((*names[:-1], view.name))):
-            raise _distrusted("the service named a file in another folder than the one that was asked for")
-        yield view
-        if recursive and view.kind == "folder":
-            yield from list_tree(client, site, join_path((*split_path(path), view.name)), recursive=True)
+        here = (*names, view.name)
+        if view.path != join_path(here):
+            here = (*names[:-1], view.name)  # of a file, the file itself
+            if view.kind != "file" or view.path != join_path(here):
+                raise _distrusted("the service named a file in another folder than the one that was asked for")
+        yield here, view
 
 
 def checked_name(name: str) -> str:
@@ -320,7 +400,7 @@ def get_file(
     view = entries[0] if len(entries) == 1 and entries[0].kind == "file" and entries[0].path == join_path(names) else None
     content: Content = client.call("site.get", DownloadFile(site=site, path=path, version=version))
     modified = view.modified if view is not None else None
-    _write(local.parent, local.name, _counted(content.chunks, on_progress), modified)
+    write_file(local, _counted(content.chunks, _Moved(on_progress)), modified)
     if view is None:
         raise NotFound("file_not_found", "the file was deleted while it was read", "what was read of it was written")
     return view
@@ -337,7 +417,7 @@ def get_tree(
         path: the folder of the site.
         folder: made where it does not exist; what is written is for its owner alone.
         overwrite: whether the folder may hold something already; files of the same names are replaced.
-        on_progress: told how many bytes are done.
+        on_progress: told how many bytes are done, by one thread at a time.
 
     Raises:
         Conflict: `folder_not_empty`.
@@ -345,162 +425,101 @@ def get_tree(
         IntegrityFailure: `file_name_invalid`: also for a link in the folder that leads out of it.
         KeysteadError: what the service answered; files written before stay.
     """
-    _prepare(folder, overwrite=overwrite)
+    prepare(folder, overwrite=overwrite)
     top = split_path(path)
+    moved = _Moved(on_progress)
     folders = 0
-    with _Get(client, site, on_progress) as run:
-        for view in list_tree(client, site, path, recursive=True):
-            names = split_path(view.path)[len(top) :]
-            if not names:
+    with _Threads(WRITERS, moved) as threads:
+        run = _Get(client, site, moved, threads)
+        for names, view in _listed(client, site, top, recursive=True):
+            below = names[len(top) :]
+            if not below:
                 raise Conflict("not_a_folder", "the path names a file, not a folder", "leave out --recursive")
-            target = folder.joinpath(*map(checked_name, names))
+            place = "/".join((str(folder), *below[:-1]))
             if view.kind == "folder":
                 folders += 1
-                _make_folder(target)
+                make_folder(Path(place, view.name))
             elif view.kind == "file":
-                run.add(view, target)
+                run.add(view, place)
         run.flush()
-        run.settle()
-    return GetResult(str(folder), run.files, folders, run.done)
+    return GetResult(str(folder), run.files, folders, run.bytes)
 
 
 class _Get:
     """One copy out of a site under way."""
 
-    def __init__(self, client: Client, site: str, on_progress: Progress | None) -> None:
-        self.files = self.done = 0
+    def __init__(self, client: Client, site: str, moved: _Moved, threads: _Threads) -> None:
+        self.files = self.bytes = 0
         self._client = client
         self._site = site
-        self._on_progress = on_progress
-        self._waiting: dict[str, tuple[FileView, Path]] = {}
-        self._bytes = 0
-        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write-files")
-        self._written: deque[Future[None]] = deque()
+        self._moved = moved
+        self._threads = threads
+        self._counting = threading.Lock()
+        self._wanted: dict[str, tuple[FileView, str]] = {}
+        self._size = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._writers.shutdown(wait=True, cancel_futures=True)
-
-    def settle(self) -> None:
-        """Wait until all files are written. Raises: `InvalidRequest` for one that could not be."""
-        while self._written:
-            self._written.popleft().result()
-
-    def add(self, view: FileView, target: Path) -> None:
+    def add(self, view: FileView, folder: str) -> None:
         """A small file for the next batch, or a large one by itself."""
         if view.size_bytes > SMALL_FILE:
-            self._alone(view, target)
+            self._threads.start(self._get_alone, view, folder)
             return
-        if self._bytes + view.size_bytes > GET_BYTES or len(self._waiting) == GET_FILES:
+        if self._size + view.size_bytes > GET_BYTES or len(self._wanted) == GET_FILES:
             self.flush()
-        self._waiting[view.id] = (view, target)
-        self._bytes += view.size_bytes
+        self._wanted[view.id] = (view, folder)
+        self._size += view.size_bytes
 
     def flush(self) -> None:
-        """Fetch those that wait."""
-        if not self._waiting:
+        """Fetch those that wait, and have them written, folder by folder: two threads in one folder would wait for each other."""
+        if not self._wanted:
             return
-        content: Content = self._client.call("site.get-batch", GetBatch(site=self._site, files=list(self._waiting)))
-        late: list[tuple[FileView, Path]] = []
+        content: Content = self._client.call("site.get-batch", GetBatch(site=self._site, files=list(self._wanted)))
+        late: list[tuple[FileView, str]] = []
+        group: list[NewFile] = []
+        place, size = "", 0
         for file_id, data in frames.split(content.chunks, largest=CHUNK_BYTES):
-            found = self._waiting.pop(file_id, None)
+            found = self._wanted.pop(file_id, None)
             if found is None:
                 raise IntegrityFailure("file_name_invalid", "the service sent a file that was not asked for", "do not trust this server")
-            view, target = found
             if data is None:
                 late.append(found)
-            else:
-                self._written.append(self._writers.submit(_write, target.parent, target.name, (data,), view.modified))
-                if len(self._written) > WRITTEN_AHEAD:
-                    self._written.popleft().result()
-                self._count(len(data))
-        late += self._waiting.values()
-        self._waiting, self._bytes = {}, 0
-        for view, target in late:  # it was deleted or has become large since the folder was listed
+                continue
+            view, folder = found
+            if group and (folder != place or size > GROUP_BYTES):
+                self._threads.start(self._write, place, group)
+                group, size = [], 0
+            place = folder
+            group.append(NewFile(view.name, data, view.modified))
+            size += len(data)
+        if group:
+            self._threads.start(self._write, place, group)
+        late += self._wanted.values()
+        self._wanted, self._size = {}, 0
+        for view, folder in late:  # it was deleted or has become large since the folder was listed
             with suppress(NotFound):
-                self._alone(view, target)
+                self._get_alone(view, folder)
 
-    def _alone(self, view: FileView, target: Path) -> None:
+    def _write(self, folder: str, group: list[NewFile]) -> None:
+        write_files(folder, group)
+        size = sum(len(file.data) for file in group)
+        self._moved.more(size)
+        self._count(len(group), size)
+
+    def _get_alone(self, view: FileView, folder: str) -> None:
         content: Content = self._client.call("site.get", DownloadFile(site=self._site, path=view.path))
-        done = self.done
-        _write(target.parent, target.name, _counted(content.chunks, lambda got: self._told(done + got)), view.modified)
-        self._count(content.size)
+        write_file(Path(folder, view.name), _counted(content.chunks, self._moved), view.modified)
+        self._count(1, content.size)
 
-    def _count(self, size: int) -> None:
-        self.files += 1
-        self.done += size
-        self._told(self.done)
-
-    def _told(self, done: float) -> None:
-        if self._on_progress is not None:
-            self._on_progress(done)
+    def _count(self, files: int, size: int) -> None:
+        with self._counting:
+            self.files += files
+            self.bytes += size
 
 
-def _counted(chunks: Iterable[bytes], on_progress: Progress | None) -> Iterator[bytes]:
-    done = 0
+def _counted(chunks: Iterable[bytes], moved: _Moved) -> Iterator[bytes]:
     for chunk in chunks:
         yield chunk
-        done += len(chunk)
-        if on_progress is not None:
-            on_progress(done)
-
-
-def _write(folder: Path, name: str, chunks: Iterable[bytes], modified: datetime | None) -> None:
-    """Write a file whole or not at all: under another name first, so a crash leaves at most that. Links are replaced, never followed."""
-    temporary = f"{folder}/.keystead-{secrets.token_hex(8)}.tmp"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY)
-    except OSError as error:
-        raise _unwritable(folder / name, error) from None
-    try:
-        try:
-            for chunk in chunks:
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-            if modified is not None:
-                nanoseconds = round(modified.timestamp() * 1_000) * 1_000_000
-                os.utime(descriptor, ns=(nanoseconds, nanoseconds))
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105 - text paths: this is done for thousands of files
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108 - as above
-        if isinstance(error, OSError):
-            raise _unwritable(folder / name, error) from None
-        raise
-
-
-def _prepare(folder: Path, *, overwrite: bool) -> None:
-    try:
-        folder.mkdir(mode=OWNER_FOLDER, parents=True, exist_ok=True)
-        empty = next(folder.iterdir(), None) is None
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    if not empty and not overwrite:
-        raise Conflict("folder_not_empty", f"the folder {str(folder)!r} is not empty", "choose an empty one, or add --yes")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=OWNER_FOLDER, exist_ok=True)
-        link = folder.is_symlink()
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    if link:
-        raise IntegrityFailure(
-            "file_name_invalid", f"{str(folder)!r} is a link, which may lead elsewhere", "remove it, or choose another folder"
-        )
+        moved.more(len(chunk))
 
 
 def _unreadable(path: Path, error: OSError) -> InvalidRequest:
     return InvalidRequest("file_unreadable", f"{str(path)!r} cannot be read: {error.strerror}", "check the path and its permissions")
-
-
-def _unwritable(path: Path, error: OSError) -> InvalidRequest:
-    return InvalidRequest(
-        "file_unwritable", f"{str(path)!r} cannot be written: {error.strerror}", "check the path, its permissions and the room on the disk"
-    )

@@ -39,7 +39,7 @@ class ObjectStore(Protocol):
     def put(self, ref: str, chunks: Iterable[bytes | memoryview]) -> int:
         """Store the chunks as one object; returns its size in bytes. Durable when it returns; a crash before leaves no object of that name.
 
-        A large first chunk costs a folder least in a buffer that begins on a page, such as `mmap.mmap(-1, N)`.
+        A large chunk costs a folder least in a buffer of `direct_io`, which begins on a page.
 
         Raises:
             Conflict: the name exists; objects are never overwritten.

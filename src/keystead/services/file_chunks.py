@@ -9,8 +9,6 @@ names, though not before it is `orphan_grace` old twice over. So nothing is comm
 
 from __future__ import annotations
 
-import mmap
-import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -25,6 +23,7 @@ from keystead.core.ids import ordered_id
 from keystead.core.secret import KEY_BYTES, SecretKey
 from keystead.core.stores.files import CHUNK_BYTES, Chunk
 from keystead.core.stores.objects import StoredObject
+from keystead.direct_io import Buffers
 from keystead.ports.clock import HOUR
 
 if TYPE_CHECKING:
@@ -54,24 +53,7 @@ _stores = ThreadPoolExecutor(STORES, thread_name_prefix="store-chunks")
 _fetches = ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch-chunks")
 
 
-class _Buffers:
-    """Buffers that are used again, for fresh memory costs as much as sealing what goes into it; they begin on a page (ports/objects.py)."""
-
-    def __init__(self) -> None:
-        self._free: list[memoryview] = []
-        self._lock = threading.Lock()
-
-    def take(self) -> memoryview:
-        with self._lock:
-            return self._free.pop() if self._free else memoryview(mmap.mmap(-1, OBJECT_BYTES))
-
-    def give(self, buffer: memoryview) -> None:
-        with self._lock:
-            if len(self._free) < KEPT_BUFFERS:
-                self._free.append(buffer)
-
-
-_buffers = _Buffers()
+_buffers = Buffers(OBJECT_BYTES, KEPT_BUFFERS)
 
 
 def cut(body: Iterable[Readable]) -> Iterator[memoryview]:

@@ -125,7 +125,7 @@ def on_a_page(data: bytes) -> memoryview:
 
 
 def test_large_chunks_on_a_page_are_stored_like_any_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the page cache only the first chunk, and of it only whole pages; a store that says no to that, or takes less, is written as usual."""
+    """Past the page cache go whole pages of large chunks that begin on one; a store that says no to that, or takes less, is written as usual."""
     store = FolderObjects(root)
     write, refuse = os.write, OSError(errno.EINVAL, "no")
     direct: list[int] = []

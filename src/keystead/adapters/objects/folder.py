@@ -4,21 +4,18 @@ An object is written under a temporary name in its own folder, reaches the disk,
 name is taken. A crash before the link leaves a temporary file, which `all_objects` lists once it is an hour old; a crash after it,
 an object that nobody refers to. The job that collects the unreferenced deletes both.
 
-Large chunks in buffers that begin on a page go to the disk past the page cache, with a third of the processor time and no pages taken from
-whoever reads; `mmap.mmap(-1, N)` makes such a buffer. It changes nothing but the speed: where it cannot be done, it is not.
+Large chunks in buffers of `direct_io` go to the disk past the page cache.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import mmap
 import os
 import time
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from keystead import direct_io
 from keystead.adapters.files import sync_folder, translated
 from keystead.adapters.objects import references
 from keystead.ports.objects import ObjectInfo
@@ -33,8 +30,6 @@ TEMPORARY_SECONDS = 3_600
 """A temporary file younger than this may still be being written."""
 SURE_BYTES = 16 * 1024 * 1024
 """Reads of at most this many bytes are tried without asking how long the object is."""
-DIRECT_BYTES = 1024 * 1024
-"""From how many bytes on the first chunk of an object is written past the page cache."""
 
 
 class FolderObjects:
@@ -70,7 +65,10 @@ class FolderObjects:
             try:
                 size = 0
                 for chunk in chunks:
-                    size += _written(descriptor, chunk, ref, first=size == 0)
+                    view = memoryview(chunk).cast("B")
+                    with translated(ref):
+                        direct_io.write(descriptor, view)
+                    size += len(view)
                 with translated(ref):
                     os.fsync(descriptor)
             finally:
@@ -157,35 +155,6 @@ class FolderObjects:
                 sync_folder(parent)
             self._lasting.add(folder)
         return folder
-
-
-def _written(descriptor: int, chunk: bytes | memoryview, ref: str, *, first: bool) -> int:
-    """Write one chunk whole; a write may take less than it was given when the disk is nearly full."""
-    with translated(ref):
-        rest = memoryview(chunk).cast("B")
-        size = len(rest)
-        if first and size >= DIRECT_BYTES:
-            rest = rest[_written_directly(descriptor, rest[: size - size % mmap.PAGESIZE]) :]
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    return size
-
-
-def _written_directly(descriptor: int, pages: memoryview) -> int:
-    """Write whole pages past the page cache; how many bytes went, 0 where the file system or the buffer does not allow it.
-
-    The rest of the object is written as usual: no page is ever written both ways. What is not synced afterwards is not on the disk, as ever.
-    """
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-        return os.write(descriptor, pages)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return 0
-    finally:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:
