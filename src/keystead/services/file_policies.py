@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from keystead.api.types.base import utc, utc_or_none
 from keystead.api.types.file_policies import FilesHealth, FilesStatus
-from keystead.api.types.policies import CheckView, KeyHealthView
 from keystead.core.audit.record import RecordType
 from keystead.core.errors import ChecksFailed, Conflict, InvalidRequest, NotFound, PreconditionFailed
 from keystead.core.ids import new_id
@@ -24,7 +23,7 @@ from keystead.core.stores.files import Geo, GeoState
 from keystead.ports.keystore import Compartment
 from keystead.services.auditing import record
 from keystead.services.jobs.rows import new_job
-from keystead.services.key_checks import KeyReport, check_new, three_copies
+from keystead.services.key_checks import KeyReport, check_new, check_views, health_views, three_copies
 from keystead.services.keyring import copies_of
 from keystead.services.sites import geo_of
 
@@ -203,9 +202,7 @@ def files_health(services: Services, call: Call, request: t.NameGeo) -> FilesHea
     return FilesHealth(
         geo=geo.geo,
         state=state.value,
-        keys=[
-            KeyHealthView(role=key.role.value, uri=key.key_uri, outcome=key.outcome.kind.value, reason=key.outcome.reason) for key in keys
-        ],
+        keys=health_views(keys),
         checked=utc(services.clock.now()),
     )
 
@@ -413,10 +410,7 @@ def _status(services: Services, tx: Tx, tenant_id: str, geo: str, report: KeyRep
         started=utc_or_none(found.changed if under_way else None),
         health=health(known).value,
         overdue=under_way and services.clock.now() - found.changed > services.settings.registration_warning,
-        warnings=[
-            CheckView(check=check.check, subject=check.subject, detail=check.detail, mend=check.mend)
-            for check in (report.warnings if report else ())
-        ],
+        warnings=check_views(report.warnings if report else ()),
     )
 
 

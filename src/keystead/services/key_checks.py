@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keystead.api.types.policies import CheckView, KeyHealthView
 from keystead.core.errors import FailedCheck
 from keystead.core.keys.key_uri import split_key_uri
 from keystead.core.keys.outcome import OutcomeClass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from keystead.core.policies.policy import Policy, PolicyCopy, Workload
     from keystead.core.secret import SecretKey
     from keystead.services.context import Services
+    from keystead.services.keyring import KeyHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,16 @@ def key_facts(services: Services, tenant_id: str, workload: Workload, uris: Sequ
             )
         )
     return facts, failed
+
+
+def check_views(checks: Sequence[FailedCheck]) -> list[CheckView]:
+    """Checks as they are shown."""
+    return [CheckView(check=check.check, subject=check.subject, detail=check.detail, mend=check.mend) for check in checks]
+
+
+def health_views(keys: Sequence[KeyHealth]) -> list[KeyHealthView]:
+    """What keys said just now, as it is shown (R-256)."""
+    return [KeyHealthView(role=key.role.value, uri=key.key_uri, outcome=key.outcome.kind.value, reason=key.outcome.reason) for key in keys]
 
 
 _NOT_REGISTERED = frozenset({"vault-another-tenant", "vault-not-found", "key-uri-invalid"})

@@ -10,16 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keystead.api.types.base import utc, utc_or_none
-from keystead.api.types.policies import (
-    CheckView,
-    CopyView,
-    KeyHealthView,
-    KeyUses,
-    PolicyHealth,
-    PolicySummary,
-    PolicyView,
-    ValidationView,
-)
+from keystead.api.types.policies import CopyView, KeyUses, PolicyHealth, PolicySummary, PolicyView, ValidationView
 from keystead.core.access.principal import Role
 from keystead.core.errors import ChecksFailed, Conflict, FailedCheck, Forbidden, NotFound
 from keystead.core.ids import new_id, policy_name
@@ -29,7 +20,7 @@ from keystead.core.keys.outcome import OutcomeClass
 from keystead.core.policies.policy import CUSTOMER_ROLES, MAX_PER_TENANT, CopyRole, Policy, PolicyVersion, Workload
 from keystead.ports.keystore import Compartment
 from keystead.services.auditing import record
-from keystead.services.key_checks import check_known, check_new, three_copies
+from keystead.services.key_checks import check_known, check_new, check_views, health_views, three_copies
 from keystead.services.keyring import copies_of
 
 if TYPE_CHECKING:
@@ -55,7 +46,9 @@ def validate_policy(services: Services, call: Call, request: t.CreatePolicy) -> 
     """Run every creation check and report all that failed, making nothing (R-081)."""
     _require_manager(services, call)
     report = _check(services, call, request.name, request.keys)
-    return ValidationView(name=request.name, valid=not report.failed, failed_checks=_views(report.failed), warnings=_views(report.warnings))
+    return ValidationView(
+        name=request.name, valid=not report.failed, failed_checks=check_views(report.failed), warnings=check_views(report.warnings)
+    )
 
 
 def create_policy(services: Services, call: Call, request: t.CreatePolicy) -> PolicyView:
@@ -175,9 +168,7 @@ def policy_health(services: Services, call: Call, request: t.NamePolicy) -> Poli
         id=policy.id,
         name=policy.name,
         state=state.value,
-        keys=[
-            KeyHealthView(role=key.role.value, uri=key.key_uri, outcome=key.outcome.kind.value, reason=key.outcome.reason) for key in keys
-        ],
+        keys=health_views(keys),
         checked=utc(services.clock.now()),
     )
 
@@ -280,10 +271,6 @@ def _update(services: Services, tx: Tx, call: Call, policy: Policy, parameters: 
     return _view(tx, policy)
 
 
-def _views(checks: Sequence[FailedCheck]) -> list[CheckView]:
-    return [CheckView(check=check.check, subject=check.subject, detail=check.detail, mend=check.mend) for check in checks]
-
-
 def _health(state: PolicyState) -> str | None:
     """Health by the latest pair on record; None before the first."""
     return health([OutcomeClass(state.primary), OutcomeClass(state.secondary)]).value if state.primary and state.secondary else None
@@ -308,7 +295,7 @@ def _view(tx: Tx, policy: Policy, warnings: Sequence[FailedCheck] = (), *, count
         mailboxes=tx.policies.mailboxes(policy.id) if count else None,
         health=_health(state),
         health_checked=utc_or_none(state.probed_at or None),
-        warnings=_views(warnings),
+        warnings=check_views(warnings),
     )
 
 

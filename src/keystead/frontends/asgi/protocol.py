@@ -102,7 +102,7 @@ class _Nobody:
 class Whole:
     """A request that came in one piece, and the place for its answer; to the connection a cycle like uvicorn's own.
 
-    It is in its own scope, as `keystead.whole`.
+    It is in its own scope, as `keystead.whole`, until it is answered.
 
     Attributes:
         body: all of it.
@@ -164,6 +164,8 @@ class Whole:
         if not head.count(b"\n") == head.count(b"\r") == len(fields) + 1:
             raise ValueError("a header has a line end in it")
         self.response_complete = True
+        # The two name each other: unless one lets go, every request stays in memory until the collector comes, and the next takes fresh memory.
+        self.scope.pop("keystead.whole", None)
         self._connection.answered(head + lines, body if self.scope["method"] != "HEAD" else b"", keep_alive=self.keep_alive)
 
 
