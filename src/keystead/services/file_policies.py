@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from keystead.api.call import Call
     from keystead.api.types import file_policies as t
-    from keystead.core.jobs import Job
     from keystead.ports.tx import Tx
     from keystead.services.context import Services
 
@@ -68,8 +67,7 @@ def register(services: Services, call: Call, request: t.RegisterFiles) -> FilesS
     with services.db.write() as tx:
         _require_same(tx, geo)
         made.insert(tx)
-        job = _begin(services, tx, call, geo, GeoState.REGISTERING, REGISTER, made.policy)
-        _record(services, tx, call, geo, job, made.copies)
+        _begin(services, tx, call, geo, GeoState.REGISTERING, REGISTER, made.policy, made.copies)
         return _status(services, tx, call.tenant_id, geo.geo, report)
 
 
@@ -98,8 +96,7 @@ def roll(services: Services, call: Call, request: t.RollFiles) -> FilesStatus:
     with services.db.write() as tx:
         _require_same(tx, geo)
         made.insert(tx)
-        job = _begin(services, tx, call, geo, GeoState.ROLLING, ROLL, made.policy)
-        _record(services, tx, call, geo, job, made.copies, (("KeyType", role.value.title()),))
+        _begin(services, tx, call, geo, GeoState.ROLLING, ROLL, made.policy, made.copies, (("KeyType", role.value.title()),))
         return _status(services, tx, call.tenant_id, geo.geo, report)
 
 
@@ -137,8 +134,7 @@ def recover(services: Services, call: Call, request: t.RecoverFiles) -> FilesSta
         versions = ",".join(version.id for version, _wrapped in again)
         if made is not None:
             made.insert(tx)
-            job = _begin(services, tx, call, geo, GeoState.RECOVERING, RECOVER, made.policy)
-            _record(services, tx, call, geo, job, made.copies, (("Version", versions),))
+            _begin(services, tx, call, geo, GeoState.RECOVERING, RECOVER, made.policy, made.copies, (("Version", versions),))
         else:
             done = (("Geo", geo.geo), ("State", geo.state.value), ("Version", versions), ("Job", geo.job_id))
             record(services, tx, call, identities, done, record_type=RecordType.SHAREPOINT)
@@ -186,8 +182,7 @@ def revert(services: Services, call: Call, request: t.NameGeo) -> FilesStatus:
     services.keyring.open(policy.id, Operation.SYSTEM, request_id=call.request_id)
     with services.db.write() as tx:
         _require_same(tx, geo)
-        job = _begin(services, tx, call, geo, GeoState.REVERTING, REVERT, tx.policies.provider(call.tenant_id))
-        _record(services, tx, call, geo, job, [])
+        _begin(services, tx, call, geo, GeoState.REVERTING, REVERT, tx.policies.provider(call.tenant_id))
         return _status(services, tx, call.tenant_id, geo.geo)
 
 
@@ -331,8 +326,21 @@ def _require_same(tx: Tx, seen: Geo) -> None:
         raise _changed(seen)
 
 
-def _begin(services: Services, tx: Tx, call: Call, geo: Geo, state: GeoState, kind: str, target: Policy) -> Job:
-    """The job that brings the geo's sites under the target, and the geo as it is from now on."""
+def _begin(
+    services: Services,
+    tx: Tx,
+    call: Call,
+    geo: Geo,
+    state: GeoState,
+    kind: str,
+    target: Policy,
+    copies: Sequence[PolicyCopy] = (),
+    more: tuple[tuple[str, str], ...] = (),
+) -> None:
+    """The job that brings the geo's sites under the target, the geo as it is from now on, and the record of both.
+
+    `copies`: of the target, where they are the customer's; `more`: parameters that the record has beside.
+    """
     _done, sites = tx.sites.progress(geo.tenant_id, geo.geo, target.id)
     job = new_job(services, geo.tenant_id, kind, target.id, parameters={"geo": geo.geo, "policy_id": target.id}, total=sites)
     tx.jobs.insert([job])
@@ -346,20 +354,8 @@ def _begin(services: Services, tx: Tx, call: Call, geo: Geo, state: GeoState, ki
             changed=services.clock.now(),
         )
     )
-    return job
-
-
-def _record(
-    services: Services,
-    tx: Tx,
-    call: Call,
-    geo: Geo,
-    job: Job,
-    copies: Sequence[PolicyCopy],
-    more: tuple[tuple[str, str], ...] = (),
-) -> None:
     keys = tuple((f"{copy.role.title()}KeyUri", copy.key_uri) for copy in copies if copy.role in CUSTOMER_ROLES)
-    record(services, tx, call, job.subject_id, (("Geo", geo.geo), *more, *keys, ("Job", job.id)), record_type=RecordType.SHAREPOINT)
+    record(services, tx, call, target.id, (("Geo", geo.geo), *more, *keys, ("Job", job.id)), record_type=RecordType.SHAREPOINT)
 
 
 def _policies_of(tx: Tx, geo: Geo) -> list[Policy]:
