@@ -31,6 +31,8 @@ KEPT = 3
 LOOK = 0.02
 """Seconds between two looks at whether one more thread would pay, while calls queue. Several of the system's time slices: in a shorter time a
 process that others keep from computing looks like one that waits."""
+BUSY_LOOK = 5 * LOOK
+"""The same after a look that found the process computing: a look costs as much as a small call, and it mostly goes on like that."""
 COMPUTING = 0.85
 """From which part of the time on the process counts as computing, or as kept from it by others: more threads would only take turns."""
 
@@ -152,7 +154,7 @@ class Threads:
         self._too_many = self._looked[1] - wanted >= COMPUTING * (self._looked[0] - wall)
         if not self._too_many and not self._one_is_kept_waiting():
             self._start()
-        self._loop.call_later(LOOK, self._look)
+        self._loop.call_later(BUSY_LOOK if self._too_many else LOOK, self._look)
 
     def _one_is_kept_waiting(self) -> bool:
         """Whether a thread could compute if it had a core: how long it waits for one is told only when it has got it."""
