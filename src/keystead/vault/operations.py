@@ -20,7 +20,7 @@ from keystead.core.vaults.recovery import Existence
 from keystead.core.vaults.usage import KeyKind, KeyOperation, KeyUse, check_use
 from keystead.ports.vault_store import Usable
 from keystead.vault import material
-from keystead.vault.guard import admitted, need_address
+from keystead.vault.guard import counted, need_address
 from keystead.vault.loaded import open_private
 from keystead.vault.lookup import find_key, find_vault, key_state, need_working_subscription, vault_state
 from keystead.vault.record import Act, journaled
@@ -224,8 +224,8 @@ def _there(found: Vault, version: KeyVersion, now: int) -> bool:
 
 
 def _let_in(services: VaultServices, identity: Identity, found: Vault, held: Held, cost: CallKind, operation: KeyOperation) -> None:
-    """Everything that is looked at before the key."""
+    """Everything that is looked at before the key. Using one changes nothing, so a vault that is failed over takes it too (R-069)."""
     need_address(identity, found)
     allow(held, _PERMISSIONS[operation], identity.principal, found.name)
     need_working_subscription(found.subscription)
-    admitted(services, identity, found, cost)
+    counted(services, identity, found, cost)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from keystead.core.vaults.seal_record import Seal
     from keystead.ports.clock import Clock
     from keystead.ports.issuers import Issuers
-    from keystead.ports.vault_store import VaultClient, VaultStore
+    from keystead.ports.vault_store import VaultStore
     from keystead.vault.operations import Looked
 
     Caller: TypeAlias = "Call | Identity"
@@ -81,8 +81,8 @@ class VaultServices:
     """On whose word keys are released."""
     usables: Seen[Looked] = field(default_factory=lambda: Seen(MOST_SEEN))
     """By tenant, vault, principal, key and version, as a call names them."""
-    clients: Seen[VaultClient] = field(default_factory=lambda: Seen(MOST_SEEN))
-    """By id."""
+    clients: Seen[Identity] = field(default_factory=lambda: Seen(MOST_SEEN))
+    """Clients that are there, as callers, by id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,16 +157,17 @@ def verify(services: VaultServices, token: str, resource: str, came: float | Non
         services.tokens.known.put(digest, claims)
     check_standing(claims, resource, services.clock.now(), services.settings.clock_leeway)
     stamp = services.stamps.current(came)
-    found = services.clients.get(stamp, claims.client_id)
-    if found is None:
+    identity = services.clients.get(stamp, claims.client_id)
+    if identity is None:
         with services.store.reading() as tx:
             found, stamp = tx.client_of_anyone(claims.client_id), tx.stamp()
         if found is not None:
-            services.clients.put(stamp, claims.client_id, found)
-    if found is None or found.tenant_id != claims.tenant_id:
+            identity = Identity(client(found.id), found.tenant_id, stamp=stamp)
+            services.clients.put(stamp, claims.client_id, identity)
+    if identity is None or identity.tenant_id != claims.tenant_id:
         services.tokens.known.drop(digest)
         raise no_such_client()
-    return Identity(client(found.id), found.tenant_id, stamp=stamp)
+    return identity
 
 
 def _proven(services: VaultServices, token: str) -> ClientClaims:

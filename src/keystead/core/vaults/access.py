@@ -6,7 +6,7 @@ gives no key operation by itself (R-013). `purge` is in no default (R-041).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -136,11 +136,11 @@ class Held:
     permissions: frozenset[Permission] = frozenset()
     contributor: bool = False
     roles: frozenset[KeyRole] = frozenset()
+    effective: frozenset[Permission] = field(init=False, repr=False, compare=False)
+    """All key permissions held, by name or by role: put together once, for rows are remembered and asked at every call."""
 
-    @property
-    def effective(self) -> frozenset[Permission]:
-        """All key permissions held, by name or by role."""
-        return self.permissions.union(*(ROLE_PERMISSIONS[role] for role in self.roles))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "effective", self.permissions.union(*(ROLE_PERMISSIONS[role] for role in self.roles)))
 
 
 def person(upn: str) -> VaultPrincipal:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 LOGIN = "login"
 HTTPS = 443
+LONGEST_HOST = 259
+"""Bytes of a Host header that `_HOST` can match, and MOST_SERVED how many are remembered."""
+MOST_SERVED = 1_024
 _HOST = re.compile(r"([a-z0-9.-]{1,253})(?::([1-9][0-9]{0,4}))?")
 
 
@@ -71,10 +74,12 @@ class _Page:
     Attributes:
         places: by port, or with a domain by name in lower case.
         authority_port: where clients sign in; 0 with a domain.
+        served: what `resolve` made of them, by our port and the Host header. Belongs to the event loop.
     """
 
     places: Mapping[int | str, Place] = field(default_factory=dict)
     authority_port: int = 0
+    served: dict[tuple[int, bytes], Served] = field(default_factory=dict)
 
 
 class AddressBook:
@@ -131,7 +136,17 @@ class AddressBook:
         Raises:
             NotFound: `vault_not_found`: there is none at that address.
         """
-        page = self._page
+        page, asked = self._page, (_port(scope), _host_header(scope))
+        served = page.served.get(asked)  # clients write the same Host at each call: it is taken apart once
+        if served is None:
+            served = self._served(page, scope)
+            if len(asked[1]) <= LONGEST_HOST:
+                if len(page.served) >= MOST_SERVED:
+                    page.served.clear()  # whoever writes ever other ones gets no more memory than this
+                page.served[asked] = served
+        return served
+
+    def _served(self, page: _Page, scope: Mapping[str, Any]) -> Served:
         if self._domain is None:
             place = page.places.get(_port(scope))
         else:
@@ -181,9 +196,16 @@ def _port(scope: Mapping[str, Any]) -> int:
 
 def _host(scope: Mapping[str, Any]) -> tuple[str, int]:
     """Host and port of the Host header, in lower case; empty for none, or what is none."""
-    header = next((value for name, value in scope["headers"] if name == b"host"), b"")
-    found = _HOST.fullmatch(header.decode("latin-1").lower())
+    found = _HOST.fullmatch(_host_header(scope).decode("latin-1").lower())
     return (found[1].removesuffix("."), int(found[2] or HTTPS)) if found else ("", 0)
+
+
+def _host_header(scope: Mapping[str, Any]) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"host":
+            found: bytes = value
+            return found
+    return b""
 
 
 # -- what is remembered -----------------------------------------------------------------------------------------------------------------
