@@ -102,7 +102,7 @@ class Double:
         )
         return replace(made, **changes)
 
-    def adapter(self, clock: Clock, *, timeout_ms: int = 1_500, **changes: Any) -> AzureVaults:
+    def adapter(self, clock: Clock, *, timeout_ms: int = 10_000, **changes: Any) -> AzureVaults:
         """A client of it."""
         config = self.config(**changes)
         settings = replace(Settings(), vault_timeout=timeout_ms)

