@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 ROUNDS = 6
 
 
-def _killed_after(path: Path, first: int, seconds: float) -> list[tuple[int, int]]:
-    """Start a process that puts files, and kill it so long after it has begun; the turns and names it acknowledged."""
+def _killed_after(path: Path, first: int, puts: int, seconds: float) -> list[tuple[int, int]]:
+    """Start a process that puts files, and kill it so long after so many of them; the turns and names it acknowledged."""
     command = [sys.executable, "-m", "support.killed_files", str(path), str(first)]
     child = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"begun\n", child.stderr and child.stderr.read()
+        said = b"".join(child.stdout.readline() for _put in range(puts))
         kill = threading.Timer(seconds, child.send_signal, [signal.SIGKILL])
         kill.start()
-        lines = child.stdout.read().split(b"\n")[:-1]  # to the end; what comes last may have been cut off
-        assert child.wait(20) == -signal.SIGKILL
+        lines = (said + child.stdout.read()).split(b"\n")[:-1]  # to the end; what comes last may have been cut off
+        assert child.wait(60) == -signal.SIGKILL
         kill.cancel()
         return [(int(turn), int(name)) for turn, name in map(bytes.split, lines)]
     finally:
@@ -64,8 +65,9 @@ def test_R_112_files_that_a_killed_process_acknowledged_are_whole_and_no_half_fi
     _home(tmp_path / "home").close()
     turn = 0
     last: dict[int, int] = {}
-    for _round in range(ROUNDS):
-        said = _killed_after(tmp_path / "home", turn, chance.uniform(0.05, 0.9))
+    for number in range(ROUNDS):
+        puts = chance.randrange(2 * NAMES) if number else NAMES  # one of each at least, however slow the machine is
+        said = _killed_after(tmp_path / "home", turn, puts, chance.uniform(0, 0.2))
         last |= {name: done for done, name in said}
         highest = max([done for done, _name in said], default=turn)
         home = open_home(tmp_path / "home")

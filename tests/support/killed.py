@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from keystead.api.types import mailboxes as m
@@ -26,17 +27,22 @@ def batch(number: int) -> m.ImportBatch:
 
 
 def act(path: Path, what: str) -> None:
-    """Say that it has begun, then import the whole source or run every job."""
+    """Import the whole source or run every job; a line when it begins, and one for each batch or step of a job."""
     home = open_home(path)
     admin = home.client(home.as_person(ADMIN))
-    sys.stdout.write("begun\n")
-    sys.stdout.flush()
+    _say("begun")
     if what == "import":
         for number in range(BATCHES):
             admin.call("mailbox.import", batch(number))
+            _say("imported")
     else:
-        run_due(home.services)
+        run_due(replace(home.services, checkpoint=_say))
     home.close()
+
+
+def _say(step: str) -> None:
+    sys.stdout.write(f"{step}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
