@@ -219,7 +219,7 @@ def test_small_files_travel_in_bounded_batches(service: FakeService, tmp_path: P
     result = put_tree(service.client(""), URL, tmp_path, "in", done.append)
     assert (result.files, result.bytes, done[-1]) == (25, 25 * 900 * 1024, 25 * 900 * 1024)
     assert all(sum(len(one.data) for one in asked.request.files) <= site_files.BATCH_BYTES for asked in service.asked)
-    assert len(service.asked) == 4
+    assert len(service.asked) == 2
 
 
 # -- servers that are not to be trusted -----------------------------------------------------------------------------------------------------

@@ -734,7 +734,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         "site_files:upload_batch",
         (sites.UploadBatch, sites.BatchResult),
         body=Body.BATCH,
-        max_body=9 * MIB,
+        max_body=17 * MIB,
         timeout=120,
     ),
     _site_route(

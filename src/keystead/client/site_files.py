@@ -20,7 +20,17 @@ import msgspec
 
 from keystead.api import frames
 from keystead.api.call import Upload
-from keystead.api.types.sites import BatchFile, BatchResult, DownloadFile, FileView, GetBatch, ListFiles, UploadBatch, UploadFile
+from keystead.api.types.sites import (
+    MAX_GET_FILES,
+    BatchFile,
+    BatchResult,
+    DownloadFile,
+    FileView,
+    GetBatch,
+    ListFiles,
+    UploadBatch,
+    UploadFile,
+)
 from keystead.client.local_files import NewFile, make_folder, prepare, write_file, write_files
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
 from keystead.core.stores.files import CHUNK_BYTES
@@ -37,11 +47,10 @@ if TYPE_CHECKING:
 
 SMALL_FILE = 1024 * 1024
 """Files of at most this many bytes travel in batches."""
-BATCH_BYTES = 7 * 1024 * 1024
+BATCH_BYTES = 15 * 1024 * 1024
 BATCH_FILES = 2_000
-GET_FILES = 4_000
-GET_BYTES = 32 * 1024 * 1024
-"""What one answer with many files holds at most, about."""
+GET_BYTES = 128 * 1024 * 1024
+"""What one answer with many files holds at most, about: it is streamed, and the more it holds the less often the same rows are looked at."""
 ENTRY_BYTES = 128
 """What a file of a batch takes beside its path and its bytes, at most."""
 PAGE = 1_000
@@ -292,13 +301,11 @@ class _Source:
         os.close(self._descriptor)
 
     def whole(self) -> bytes:
-        """All of it, as long as it is small."""
-        pieces = []
-        left = SMALL_FILE
-        while left and (piece := self._read(left)):
-            pieces.append(piece)
-            left -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        """All of it, as long as it is small: what is written to it meanwhile is not sent."""
+        data = self._read(min(self.size, SMALL_FILE))
+        while len(data) < min(self.size, SMALL_FILE) and (piece := self._read(self.size - len(data))):
+            data += piece
+        return data
 
     def send(self, client: Client, site: str, path: str, moved: _Moved) -> FileView:
         """Put it into a site."""
@@ -463,7 +470,7 @@ class _Get:
         if view.size_bytes > SMALL_FILE:
             self._threads.start(self._get_alone, view, folder)
             return
-        if self._size + view.size_bytes > GET_BYTES or len(self._wanted) == GET_FILES:
+        if self._size + view.size_bytes > GET_BYTES or len(self._wanted) == MAX_GET_FILES:
             self.flush()
         self._wanted[view.id] = (view, folder)
         self._size += view.size_bytes

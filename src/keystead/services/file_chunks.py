@@ -65,25 +65,26 @@ def cut(body: Iterable[Readable]) -> Iterator[memoryview]:
     Yields:
         Views that are good until the next one is asked for.
     """
-    buffer = memoryview(b"")
+    buffer = _buffers.take()
     used = 0
-    for piece in body:
-        view = memoryview(piece).cast("B")
-        while len(view):
-            if not used and len(view) >= CHUNK_BYTES:
-                yield view[:CHUNK_BYTES]
-                view = view[CHUNK_BYTES:]
-                continue
-            if not buffer:
-                buffer = memoryview(bytearray(CHUNK_BYTES))
-            taken = min(CHUNK_BYTES - used, len(view))
-            buffer[used : used + taken] = view[:taken]
-            used, view = used + taken, view[taken:]
-            if used == CHUNK_BYTES:
-                yield buffer
-                used = 0
-    if used:
-        yield buffer[:used]
+    try:
+        for piece in body:
+            view = memoryview(piece).cast("B")
+            while len(view):
+                if not used and len(view) >= CHUNK_BYTES:
+                    yield view[:CHUNK_BYTES]
+                    view = view[CHUNK_BYTES:]
+                    continue
+                taken = min(CHUNK_BYTES - used, len(view))
+                buffer[used : used + taken] = view[:taken]
+                used, view = used + taken, view[taken:]
+                if used == CHUNK_BYTES:
+                    yield buffer[:used]
+                    used = 0
+        if used:
+            yield buffer[:used]
+    finally:
+        _buffers.give(buffer)
 
 
 class ChunkWriter:

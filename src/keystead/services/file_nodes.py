@@ -58,6 +58,8 @@ class Trunk:
         self._version = row.key_version if row is not None else opened.site.key_version
         self._keys = opened.keys_of(self._version, _tree_of(opened.site))
         self._checked: dict[int, dict[str, Node]] = {}
+        self._vouched: set[str] = set()
+        """Nodes that `check` has passed, with all above them."""
         self._tree = Tree.empty(self._keys) if row is None else open_tree(opened, row)
 
     def check(self, *node_ids: str) -> None:
@@ -73,9 +75,12 @@ class Trunk:
 
     def _check(self, node_id: str) -> None:
         above = node_id
+        passed: list[str] = []
         for _name in range(MAX_NAMES + 1):
-            if above == self._site.id:
+            if above == self._site.id or above in self._vouched:
+                self._vouched.update(passed)
                 return
+            passed.append(above)
             found = self._bucket(place_of(above), node_id).get(above)
             if found is None:  # a row that claims another place than its id's: no bucket holds it
                 break
@@ -98,6 +103,7 @@ class Trunk:
         Raises:
             IntegrityFailure: `file_rolled_back`.
         """
+        self._vouched.clear()
         buckets = self._applied(added, changed, removed)
         if added and any(self._tree.should_grow(len(held) << self._tree.bits) for held in buckets.values()):
             count = self._tx.files.count(self._site.id) + len(added) - len(removed)

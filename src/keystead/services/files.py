@@ -18,7 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
-from keystead.core.formats.files import Manifest, chunk_digest, encode_manifest
+from keystead.core.formats.files import Manifest, chunk_digest, is_media_type
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES
 from keystead.core.ids import new_id
 from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
@@ -678,12 +678,10 @@ def _behind(services: Services, call: Call, base: OpenFile, sent: _Counted, offs
 
 
 def _check_media_type(media_type: str) -> None:
-    try:
-        encode_manifest(Manifest(0, (), media_type))
-    except ValueError:
+    if not is_media_type(media_type):
         raise InvalidRequest(
             "media_type_invalid", "that is not a media type", "use up to 255 printable characters of ASCII, such as text/plain"
-        ) from None
+        )
 
 
 def _check_paths(opened: OpenSite, target: Sequence[str], node: Node, below: Sequence[Node]) -> None:

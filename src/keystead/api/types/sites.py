@@ -184,11 +184,15 @@ class DownloadFile(Request, frozen=True):
     length: Bytes | None = None
 
 
+MAX_GET_FILES = 5_000
+"""In one answer."""
+
+
 class GetBatch(Request, frozen=True):
     """Files of at most one chunk each, by the ids that a listing gave. The answer is in frames (`api/frames.py`), in no order."""
 
     site: str
-    files: Annotated[list[str], msgspec.Meta(min_length=1, max_length=4000)]
+    files: Annotated[list[str], msgspec.Meta(min_length=1, max_length=MAX_GET_FILES)]
 
 
 class MakeFolder(Request, frozen=True):

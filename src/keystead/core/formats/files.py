@@ -171,6 +171,11 @@ def chunk_count(size: int) -> int:
     return -(-size // CHUNK_BYTES)
 
 
+def is_media_type(text: str) -> bool:
+    """Whether a manifest may hold it: at most 255 printable characters of ASCII without spaces at the ends; or nothing."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """The one encoding of a manifest: 16 bytes, the media type, 48 bytes for each chunk; at most `MAX_MANIFEST_BYTES`.
 
@@ -180,7 +185,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     size, entries, media_type = manifest
     if not 0 <= size <= MAX_FILE_BYTES:
         raise ValueError(f"a file has 0 to {MAX_FILE_BYTES} bytes, not {size}")
-    if not _MEDIA_TYPE.fullmatch(media_type):
+    if not is_media_type(media_type):
         raise ValueError(f"a media type is at most {MAX_MEDIA_TYPE} printable characters of ASCII without spaces at the ends")
     if [entry.size for entry in entries] != _sizes(size):
         raise ValueError(f"the chunks of a file of {size} bytes have {CHUNK_BYTES} bytes each, the last one the rest")
@@ -210,7 +215,7 @@ def decode_manifest(data: bytes, *, object_name: str) -> Manifest:
     if prefix != _PREFIX or size > MAX_FILE_BYTES or len(data) != start + chunk_count(size) * _ENTRY.size:
         raise damaged(object_name)
     media_type = data[_HEADER.size : start].decode("latin-1")
-    if not _MEDIA_TYPE.fullmatch(media_type):
+    if not is_media_type(media_type):
         raise damaged(object_name)
     pairs = list(_ENTRY.iter_unpack(memoryview(data)[start:]))
     if len({raw for raw, _ in pairs}) != len(pairs):
