@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CONTOSO, FABRIKAM = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 UPLOAD = "/v1/tenants/-/mailboxes/alex@contoso.example/items?position=1&ordinal=1&folder=x"
 SEARCH = "/v1/tenants/-/search"
-SECONDS = 20.0
+SECONDS = 60.0
 THREADS = 8
 
 
@@ -128,7 +128,7 @@ def until(what: Callable[[], object]) -> None:
 def test_whoever_never_reads_does_not_keep_the_connection(last: bytes) -> None:
     """Nobody needs to be signed in for it: answers that nobody takes pile up, and the connection counts until it is cut."""
     one = b"GET /page HTTP/1.1\r\nHost: a\r\n"
-    with serving(body_timeout=500, max_connections=2) as at, ExitStack() as wires:
+    with serving(body_timeout=3_000, max_connections=2) as at, ExitStack() as wires:
         for _ in range(2):
             wire = wires.enter_context(closing(at.wire(2048)))
             wire.sendall((one + b"\r\n") * 60 + one + last + b"\r\n")
@@ -137,14 +137,14 @@ def test_whoever_never_reads_does_not_keep_the_connection(last: bytes) -> None:
 
 
 def test_whoever_reads_slowly_gets_the_whole_answer() -> None:
-    with serving(body_timeout=1_000) as at, closing(at.wire()) as wire:
+    with serving(body_timeout=2_500) as at, closing(at.wire()) as wire:
         wire.sendall(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n" * 199 + b"GET /page HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         taken, began = 0, time.monotonic()
         while piece := wire.recv(64 * 1024):
             taken += len(piece)
             time.sleep(0.005)  # a slow client
         assert taken > 200 * 200_000
-        assert time.monotonic() - began > 2.0, "longer than whoever takes nothing is waited for"
+        assert time.monotonic() - began > 2.5, "longer than whoever takes nothing is waited for"
 
 
 def stalled(at: At, token: str) -> socket.socket:

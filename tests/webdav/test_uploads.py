@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[W
 
 @pytest.fixture(scope="module")
 def face(world: World) -> Iterator[Face]:
-    with running(world, config=WebdavConfig(threads=4, body_timeout=1_000)) as running_face:
+    with running(world, config=WebdavConfig(threads=4, body_timeout=3_000)) as running_face:
         yield running_face
 
 
