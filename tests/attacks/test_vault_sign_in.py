@@ -47,7 +47,7 @@ class Drip:
         self.answered.append(message)
 
     def ask(self, app: AuthorityApp, path: str, *headers: tuple[bytes, bytes], method: str = "POST") -> tuple[int, dict[str, Any]]:
-        """Status and document of the answer; the request must be over, one way or the other, within ten seconds."""
+        """Status and document of the answer; the request must be over, one way or the other, within a minute."""
         scope = {
             "type": "http",
             "method": method,
@@ -59,7 +59,7 @@ class Drip:
         }
 
         async def run() -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await app(scope, self.receive, self.send)
 
         asyncio.run(run())

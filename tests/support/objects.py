@@ -98,7 +98,7 @@ def _started(command: list[str], listens: str, environment: dict[str, str] | Non
             drain.join()
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -191,7 +191,7 @@ def _make_azure_container(port: int, key: str) -> None:
         "Authorization": f"SharedKey {ACCOUNT}:{signature}",
         "Content-Length": "0",
     }
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("PUT", f"/{ACCOUNT}/{BUCKET}?restype=container", headers=headers)
     assert connection.getresponse().status == 201
     connection.close()

@@ -33,7 +33,7 @@ class Provider:
     def token(self, client: str, algorithm: str = "ES256") -> str:
         """An access token for a program, signed as asked."""
         asked = {"grant_type": "client_credentials", "resource": f"urn:keystead:{algorithm}", "scope": "mail"}
-        answer = httpx.post(f"{self.issuer}/token", data=asked, auth=(client, SECRET), trust_env=False, timeout=20)
+        answer = httpx.post(f"{self.issuer}/token", data=asked, auth=(client, SECRET), trust_env=False, timeout=60)
         assert answer.status_code == 200, answer.text
         token: str = answer.json()["access_token"]
         return token

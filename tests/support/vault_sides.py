@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 VAULT = "ContosoVault1"
 SUBSCRIPTION = "Contoso EA 1"
-PATIENCE_S = 10
+PATIENCE_S = 60
 _OWN = f"https://{VAULT.lower()}{SUFFIX}/"
 OVER_HTTPS = {
     "unwrap-failed": "http-400 BadParameter",

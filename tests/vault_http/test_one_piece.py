@@ -33,7 +33,7 @@ class Wire:
     def __init__(self, face: Face) -> None:
         context = ssl.create_default_context(cafile=face.ca_file)
         host, port = face.url.removeprefix("https://").split(":")
-        self.sock = context.wrap_socket(socket.create_connection((host, int(port)), 10), server_hostname=host)
+        self.sock = context.wrap_socket(socket.create_connection((host, int(port)), 60), server_hostname=host)
 
     def send(self, *pieces: bytes, pause: float = 0.0) -> None:
         """The pieces, each in a record of its own."""

@@ -266,7 +266,7 @@ def test_check_is_cheap_and_asks_all_at_once(s3: Remote, tmp_path: Path) -> None
     barrier = threading.Barrier(6)
 
     def together(exchange: Any) -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         exchange.forward()
 
     s3.proxy.always = together

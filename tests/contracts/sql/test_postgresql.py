@@ -180,7 +180,7 @@ def test_writers_wait_for_one_another_and_not_for_ever(stores: PostgresStores, e
 
 
 def test_a_statement_that_takes_too_long_is_ended(stores: PostgresStores) -> None:
-    engine = with_options(stores, "statement_timeout=50")
+    engine = with_options(stores, "statement_timeout=2000")
     with pytest.raises(Unavailable) as caught, reading(engine) as connection:
         connection.execute(text("SELECT pg_sleep(60)"))
     assert caught.value.code == "database_busy"
@@ -189,7 +189,7 @@ def test_a_statement_that_takes_too_long_is_ended(stores: PostgresStores) -> Non
 
 
 def test_a_process_that_stands_still_in_a_transaction_does_not_stop_the_fleet(stores: PostgresStores, engine: Engine) -> None:
-    still = with_options(stores, "idle_in_transaction_session_timeout=100")
+    still = with_options(stores, "idle_in_transaction_session_timeout=2000")
 
     def act() -> None:
         with writing(still) as connection:
