@@ -41,15 +41,17 @@ logging.getLogger(f"{__name__}._Pool").setLevel(logging.WARNING)
 
 
 class _Pool(QueuePool):
-    """SQLAlchemy's pool, and connections readers keep for the next reader: taking one out and putting it back costs as much as a query."""
+    """SQLAlchemy's pool, and what readers and a writer keep for the next: taking one out and putting it back costs as much as a query."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - whatever SQLAlchemy gives a pool
         super().__init__(*arguments, **options)
         self.readers: list[Connection] = []
+        self.writers: list[Connection] = []
 
     def dispose(self) -> None:
-        while self.readers:
-            self.readers.pop().close()
+        for kept in (self.readers, self.writers):
+            while kept:
+                kept.pop().close()
         super().dispose()
 
 
@@ -88,16 +90,29 @@ def sqlite_engine(path: Path) -> Engine:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One writing transaction: see `engine.writing`."""
-    with translated(), engine.connect() as connection:
-        raw = _driver(connection)
-        raw.execute("BEGIN IMMEDIATE")
-        _still_there(connection, raw)
+    pool = cast("_Pool", engine.pool)
+    with translated():
+        connection = _writer(engine, pool)
+        keep = False
         try:
-            yield connection
-        except BaseException:
-            raw.rollback()
-            raise
-        raw.execute("COMMIT")
+            raw = _driver(connection)
+            raw.execute("BEGIN IMMEDIATE")
+            _still_there(connection, raw)
+            try:
+                yield connection
+            except BaseException:
+                raw.rollback()
+                raise
+            raw.execute("COMMIT")
+            if connection.in_transaction():  # SQLAlchemy's own idea of one, begun by a statement of its
+                connection.rollback()
+            keep = not pool.writers  # they queue for the write lock: more than one would mostly wait here
+        finally:
+            # One that an error came by is not used again, whatever the error was.
+            if keep:
+                pool.writers.append(connection)
+            else:
+                connection.close()
 
 
 @contextmanager
@@ -139,6 +154,19 @@ def glance(engine: Engine, query: str) -> tuple[Any, ...] | None:
     else:
         connection.close()
     return found
+
+
+def _writer(engine: Engine, pool: _Pool) -> Connection:
+    """The connection the last writer kept, if its file is still there; else one of the pool, which `_still_there` asks the same."""
+    try:
+        connection = pool.writers.pop()
+    except IndexError:
+        return engine.connect()
+    if _same_file(connection):
+        return connection
+    connection.invalidate()
+    connection.close()
+    return engine.connect()
 
 
 def _reader(engine: Engine, pool: _Pool) -> Connection:
