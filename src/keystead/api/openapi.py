@@ -18,7 +18,7 @@ from keystead import __version__
 from keystead.api.call import Content
 from keystead.api.routes import MIB, ROUTES, Body, Route, Scope
 from keystead.api.types.problem import Problem
-from keystead.api.wire import JSON, OWN_TENANT, PROBLEM, REQUEST_ID, TENANT, in_body, in_path, in_query, media_type, takes_body
+from keystead.api.wire import BYTES, JSON, OWN_TENANT, PROBLEM, REQUEST_ID, TENANT, in_body, in_path, in_query, media_type, takes_body
 from keystead.core.access.roles import ALLOWED, ANYBODY
 from keystead.core.stores.mailbox import MEDIA_TYPES
 
@@ -31,6 +31,12 @@ _ID_HEADER = {
 }
 _SCHEMAS = "#/components/schemas/"
 _RESPONSES = "#/components/responses/"
+_DOWNLOADED: Mapping[str, Iterable[str]] = {
+    "mailbox.read": sorted(set(MEDIA_TYPES.values())),
+    "site.get": ("*/*",),
+    "site.get-batch": (BYTES,),
+}
+"""Media types of what a row gives as bytes; a file has the one it came with."""
 _CHECKED = frozenset({"policy.create", "policy.refresh", "tenant.onboard"})
 """Rows that report several failed checks at once (422)."""
 _NAMING = frozenset({"alerts.everywhere", "tenant.reissue-claim"})
@@ -228,7 +234,7 @@ def _request_body(schemas: _Schemas, route: Route) -> dict[str, Any]:
 def _answer(schemas: _Schemas, route: Route) -> dict[str, Any]:
     if route.body is Body.DOWNLOAD:
         text = "The bytes."
-        content: dict[str, Any] = {kind: {} for kind in sorted(set(MEDIA_TYPES.values()))}
+        content: dict[str, Any] = {kind: {} for kind in _DOWNLOADED[route.name]}
     else:
         text = "Done."
         content = {JSON: {"schema": schemas.of(route.response)}}
