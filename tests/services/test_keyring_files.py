@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -229,8 +229,9 @@ def test_the_loser_may_say_what_it_likes(scene: Scene) -> None:
     assert set(scene.lasting()) == {"key-degraded"}
 
 
-def test_the_second_is_not_asked_when_the_first_answers_in_time(scene: Scene) -> None:
-    """R-116."""
+def test_the_second_is_not_asked_when_the_first_answers_in_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-116: here it has all the time it may need on a slow machine."""
+    monkeypatch.setattr(scene.keyring, "_settings", replace(scene.world.settings, file_ask_offset=60_000))
     scene.world.forget()
     scene.world.vaults.asked.clear()
     scene.open()
@@ -240,8 +241,8 @@ def test_the_second_is_not_asked_when_the_first_answers_in_time(scene: Scene) ->
 @pytest.mark.parametrize("kind", [FAULT, DENIED, ROTTEN])
 def test_a_failure_never_wins_and_the_second_is_asked_at_once(scene: Scene, kind: str) -> None:
     """R-116: whichever of the two comes first, the other one's success counts."""
-    seen = set()
-    for _try in range(12):
+    seen: set[tuple[str, ...]] = set()
+    for _try in range(60):  # the order is random: it is the same each time once in so many runs that nobody will see one
         scene.vaults(GOOD, GOOD)
         assert scene.files.health() == "healthy"
         scene.world.forget()
@@ -249,7 +250,9 @@ def test_a_failure_never_wins_and_the_second_is_asked_at_once(scene: Scene, kind
         scene.world.vaults.asked.clear()
         assert scene.open().opened_by is CopyRole.SECONDARY
         seen.add(tuple(scene.unwraps()[:2]))
-    assert (V1, V2) in seen, "the order is random"
+        if {first for first, *_second in seen} == {V1, V2}:
+            break
+    assert (V1, V2) in seen
 
 
 def test_both_stuck_and_then_failing_is_a_fault(scene: Scene) -> None:

@@ -141,7 +141,7 @@ def test_what_is_rare_is_found_among_much_without_looking_at_all_of_it(world: Wo
             tx.add_logs([routine] * 1_000)
     indexed, scanned = [], []
     with world.store.reading() as tx:
-        for _ in range(3):
+        for _ in range(10):
             began = time.perf_counter()
             (purge,) = tx.log(TENANT, walk.VAULT, None, 10, LogSearch(operation="KeyPurge"))
             (refused,) = tx.log(TENANT, walk.VAULT, None, 10, LogSearch(operation="KeyUnwrap", result="Failure"))
