@@ -189,7 +189,7 @@ def test_a_link_is_followed_only_where_it_was_named_itself(site: Cli, tmp_path: 
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "secret")
     assert site("site", "put", URL, str(tmp_path / "folder" / "link"), "named", "--json").document["size_bytes"] == 6
-    monkeypatch.setattr(site_files, "_walk", lambda _local, _skipped: iter([(("link",), tmp_path / "folder" / "link", 6)]))
+    monkeypatch.setattr(site_files, "_walk", lambda _local, _skipped: iter([(("link",), str(tmp_path / "folder" / "link"), 6)]))
     assert site("site", "put", URL, str(tmp_path / "folder"), "--recursive").err.startswith("error: file_unreadable")
     assert [one["path"] for one in site("site", "ls", URL, "--json").document] == ["/named"]
 

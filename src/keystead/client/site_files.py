@@ -182,7 +182,7 @@ def put_tree(client: Client, site: str, local: Path, path: str = "", on_progress
         KeysteadError: what the service answered; files before it are in.
     """
     moved = _Moved(on_progress)
-    skipped: list[Path] = []
+    skipped: list[str] = []
     with _Threads(SENDERS, moved) as threads:
         run = _Put(client, site, split_path(path), moved, threads)
         for names, source, size in _walk(local, skipped):
@@ -191,9 +191,9 @@ def put_tree(client: Client, site: str, local: Path, path: str = "", on_progress
     return PutResult(run.uploaded, run.unchanged, run.uploaded + run.unchanged, run.bytes, len(skipped), run.refused)
 
 
-def _walk(local: Path, skipped: list[Path]) -> Iterator[tuple[tuple[str, ...], Path, int]]:
+def _walk(local: Path, skipped: list[str]) -> Iterator[tuple[tuple[str, ...], str, int]]:
     """Everything in a folder: names below it, path, and size; -1 for a folder, which comes before what is in it."""
-    waiting: list[tuple[tuple[str, ...], Path]] = [((), local)]
+    waiting: list[tuple[tuple[str, ...], str]] = [((), str(local))]  # text, not Path: of thousands of files, paths would cost the most
     while waiting:
         names, folder = waiting.pop()
         try:
@@ -202,12 +202,12 @@ def _walk(local: Path, skipped: list[Path]) -> Iterator[tuple[tuple[str, ...], P
             for entry in entries:
                 here = (*names, entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    yield here, Path(entry.path), -1
-                    waiting.append((here, Path(entry.path)))
+                    yield here, entry.path, -1
+                    waiting.append((here, entry.path))
                 elif entry.is_file(follow_symlinks=False):
-                    yield here, Path(entry.path), entry.stat(follow_symlinks=False).st_size
+                    yield here, entry.path, entry.stat(follow_symlinks=False).st_size
                 else:
-                    skipped.append(Path(entry.path))
+                    skipped.append(entry.path)
         except OSError as error:
             raise _unreadable(folder, error) from None
 
@@ -228,7 +228,7 @@ class _Put:
         self._folders: list[str] = []
         self._waiting = 0
 
-    def add(self, names: tuple[str, ...], source: Path, size: int) -> None:
+    def add(self, names: tuple[str, ...], source: str, size: int) -> None:
         """A folder, a small file into the batch, or a large one by itself."""
         path = join_path((*self._top, *names))
         try:
@@ -264,7 +264,7 @@ class _Put:
         self._moved.more(result.size_bytes)
         self._count(result.uploaded, result.unchanged, result.size_bytes)
 
-    def _send_alone(self, source: Path, path: str) -> None:
+    def _send_alone(self, source: str, path: str) -> None:
         with _Source(source) as file:
             view = file.send(self._client, self._site, path, self._moved)
         self._count(int(not view.unchanged), int(view.unchanged), view.size_bytes)
@@ -279,7 +279,7 @@ class _Put:
 class _Source:
     """A local file that is read from its beginning to its end; a link only where the file itself was named."""
 
-    def __init__(self, path: Path, *, follow: bool = False) -> None:
+    def __init__(self, path: str | Path, *, follow: bool = False) -> None:
         self._path = path
         self._links = 0 if follow else os.O_NOFOLLOW
 
@@ -528,5 +528,5 @@ def _counted(chunks: Iterable[bytes], moved: _Moved) -> Iterator[bytes]:
         moved.more(len(chunk))
 
 
-def _unreadable(path: Path, error: OSError) -> InvalidRequest:
+def _unreadable(path: str | Path, error: OSError) -> InvalidRequest:
     return InvalidRequest("file_unreadable", f"{str(path)!r} cannot be read: {error.strerror}", "check the path and its permissions")

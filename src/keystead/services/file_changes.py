@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound, PreconditionFailed, Refused
 from keystead.core.formats.files import Manifest
+from keystead.core.ids import new_id
 from keystead.core.stores.files import FileVersion, Node, NodeKind
 from keystead.core.stores.mailbox import MOVE_AT_REST
 from keystead.services.file_nodes import Trunk, Walk, new_node, not_a_file
@@ -160,19 +161,28 @@ class Change:
         before = present.size if present is not None else 0
         self._check_quota(draft.size - before)
         number = present.version + 1 if present is not None else 1
-        node = present or new_node(self._services, self._current, NodeKind.FILE, parent.id, target.names[-1], node_id=target.node_id)
+        node_id = present.id if present is not None else target.node_id or new_id(self._services.random)
         manifest = seal_manifest(
-            self._services, draft.written, node.id, number, Manifest(draft.size, tuple(draft.entries), draft.media_type)
+            self._services, draft.written, node_id, number, Manifest(draft.size, tuple(draft.entries), draft.media_type)
         )
+        digest = hashlib.sha256(manifest).digest()
         now = self._services.clock.now()
-        node = replace(
-            node,
-            version=number,
-            manifest_digest=hashlib.sha256(manifest).digest(),
-            size=draft.size,
-            modified=now if draft.modified is None else draft.modified,
-            changed=node.changed + (1 if present is not None else 0),
-        )
+        modified = now if draft.modified is None else draft.modified
+        if present is None:
+            node = new_node(
+                self._services,
+                self._current,
+                NodeKind.FILE,
+                parent.id,
+                target.names[-1],
+                node_id=node_id,
+                version=number,
+                manifest_digest=digest,
+                size=draft.size,
+                modified=modified,
+            )
+        else:
+            node = replace(present, version=number, manifest_digest=digest, size=draft.size, modified=modified, changed=present.changed + 1)
         written = draft.written.site.key_version
         self._versions.append(
             FileVersion(node.id, self._site.id, number, written, manifest, draft.size, len(draft.entries), now, self._call.principal.upn)

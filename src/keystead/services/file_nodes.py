@@ -188,9 +188,19 @@ def _tree_of(site: Site) -> str:
 
 
 def new_node(
-    services: Services, opened: OpenSite, kind: NodeKind, parent_id: str, name: str, *, node_id: str = "", modified: int | None = None
+    services: Services,
+    opened: OpenSite,
+    kind: NodeKind,
+    parent_id: str,
+    name: str,
+    *,
+    node_id: str = "",
+    version: int = 0,
+    manifest_digest: bytes = b"",
+    size: int = 0,
+    modified: int | None = None,
 ) -> Node:
-    """A node that holds nothing yet, under the newest version of the site key."""
+    """A node under the newest version of the site key; by default it holds nothing yet, and has an id and a time of its own."""
     identifier = node_id or new_id(services.random)  # random from its first bit on: that spreads nodes over the tree
     now = services.clock.now()
     return Node(
@@ -202,9 +212,9 @@ def new_node(
         name_hash=name_hash(opened.keys, parent_id, name),
         sealed_name=seal_name(services, opened, identifier, name),
         properties=b"",
-        version=0,
-        manifest_digest=b"",
-        size=0,
+        version=version,
+        manifest_digest=manifest_digest,
+        size=size,
         place=place_of(identifier),
         created=now,
         modified=now if modified is None else modified,
@@ -315,6 +325,7 @@ class Walk:
         self._tx = tx
         self._opened = opened
         self._known: dict[tuple[str, str], Node | None] = {}
+        self._folders: dict[tuple[str, ...], Node] = {(): root_of(opened.site)}
         self._new: set[str] = set()
         self.made: list[Node] = []
         self.passed: set[str] = set()
@@ -339,45 +350,47 @@ class Walk:
             folders.setdefault(path[:-1], []).append(unicodedata.normalize("NFC", path[-1]))
         for above, names in folders.items():
             folder = self.find(above) if len(names) >= MANY else None
-            if folder is None or folder.kind is not NodeKind.FOLDER:
+            if folder is None or folder.kind is not NodeKind.FOLDER or folder.id in self._new:
                 continue
             hashes = {value: name for name in names for value in self._opened.hashes(folder.id, name)}
             self._known |= dict.fromkeys(((folder.id, name) for name in names), None)
             for node in self._tx.files.named(self._opened.site.id, folder.id, list(hashes)):
                 self._known[folder.id, hashes[node.name_hash]] = node
 
-    def find(self, names: Iterable[str]) -> Node | None:
+    def find(self, names: tuple[str, ...]) -> Node | None:
         """The node of a path; None where there is none."""
-        node: Node | None = root_of(self._opened.site)
-        for name in names:
-            if node is None or node.kind is not NodeKind.FOLDER:
-                return None
-            node = self.child(node, name)
-        return node
+        if names in self._folders:
+            return self._folders[names]
+        above = self.find(names[:-1])
+        if above is None or above.kind is not NodeKind.FOLDER:
+            return None
+        self._folders[names[:-1]] = above
+        return self.child(above, names[-1])
 
-    def folder(self, names: Sequence[str], *, make: bool = False) -> Node:
+    def folder(self, names: tuple[str, ...], *, make: bool = False) -> Node:
         """The folder of a path.
 
         Raises:
             NotFound: `folder_not_found`, unless it is to be made.
             Conflict: `not_a_folder`: a file is in the way.
         """
-        node = root_of(self._opened.site)
-        for name in names:
-            found = self.child(node, name)
-            if found is None and make:
-                if len(self.made) == MAX_FOLDERS:  # everybody who writes waits for the transaction they are made in
-                    raise InvalidRequest(
-                        "batch_too_long", f"more than {MAX_FOLDERS} folders would be made at once", "make them in smaller batches"
-                    )
-                found = self.add(new_node(self._services, self._opened, NodeKind.FOLDER, node.id, name), name)
-                self.made.append(found)
-            if found is None:
-                raise NotFound("folder_not_found", "a folder above it is not there", "make the folder first, or with --parents all of them")
-            if found.kind is not NodeKind.FOLDER:
-                raise not_a_folder(found)
-            node = found
-        return node
+        if names in self._folders:
+            return self._folders[names]
+        above, name = self.folder(names[:-1], make=make), names[-1]
+        found = self.child(above, name)
+        if found is None and make:
+            if len(self.made) == MAX_FOLDERS:  # everybody who writes waits for the transaction they are made in
+                raise InvalidRequest(
+                    "batch_too_long", f"more than {MAX_FOLDERS} folders would be made at once", "make them in smaller batches"
+                )
+            found = self.add(new_node(self._services, self._opened, NodeKind.FOLDER, above.id, name), name)
+            self.made.append(found)
+        if found is None:
+            raise NotFound("folder_not_found", "a folder above it is not there", "make the folder first, or with --parents all of them")
+        if found.kind is not NodeKind.FOLDER:
+            raise not_a_folder(found)
+        self._folders[names] = found
+        return found
 
     def add(self, node: Node, name: str) -> Node:
         """Note a node that is made in this transaction."""

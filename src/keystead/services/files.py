@@ -139,7 +139,7 @@ def find(services: Services, opened: OpenSite, path: str) -> Node:
     return looked(services, opened, lambda tx, now: _found(services, tx, now, names))
 
 
-def _found(services: Services, tx: Tx, opened: OpenSite, names: Sequence[str]) -> Node:
+def _found(services: Services, tx: Tx, opened: OpenSite, names: tuple[str, ...]) -> Node:
     node = Walk(services, tx, opened).find(names)
     if node is None:
         raise not_found()
