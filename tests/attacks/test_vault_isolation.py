@@ -14,6 +14,7 @@ import pytest
 from keystead.api.types import vaults as v
 from keystead.core.vaults.jwk import encode
 from keystead.wiring import open_home
+from support.ports import free_port
 from support.vaults import Entry, make_tenant, make_vault_home, vaults_served
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     home = tmp_path_factory.mktemp("isolation") / "home"
     make_vault_home(home, "contoso-v1", "contoso-v2")
     make_tenant(home, "fabrikam.example", "fabrikam-v1")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with vaults_served(home, "--domain", DOMAIN, "--listen", f"127.0.0.1:{port}") as running:
         found = {entry.name: entry for entry in running.entries}
         ours = found["contoso-v1"]

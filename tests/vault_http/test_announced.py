@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
+from support.ports import free_port
 from support.vaults import make_vault, make_vault_home, vaults_served
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-    return port
 
 
 def test_a_vault_that_is_not_there_is_named_and_its_port_waits(tmp_path: Path) -> None:

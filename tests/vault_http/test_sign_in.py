@@ -24,6 +24,7 @@ from joserfc.jws import JWSRegistry, deserialize_compact
 
 from keystead.api.types import vault_clients as c
 from keystead.api.types import vaults as v
+from support.ports import free_port
 from support.vaults import call_as_admin, make_tenant, make_vault, make_vault_home, start_vaults, vaults_served
 
 if TYPE_CHECKING:
@@ -299,8 +300,7 @@ def test_addresses_secrets_and_the_authority_last_over_a_restart(tmp_path: Path)
             assert (home / "run" / name).stat().st_mode & 0o077 == 0
         assert (home / "tls" / "ca.key").stat().st_mode & 0o077 == 0
         assert running.ready.stat().st_mode & 0o077 == 0
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     with vaults_served(home) as running:
         assert running.entries == before
     with vaults_served(home, "--vault", "Contoso-V1", "--port", str(port)) as running:
@@ -347,8 +347,7 @@ def test_under_a_domain_the_host_tells_vaults_apart_and_the_resource_check_stays
 ) -> None:
     home = tmp_path / "home"
     make_vault_home(home, "contoso-v1", "contoso-v2")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with vaults_served(home, "--domain", "vault.contoso.example", "--listen", f"127.0.0.1:{port}") as running:
         entry, other = running.entries
         assert entry.url == f"https://contoso-v1.vault.contoso.example:{port}"

@@ -26,6 +26,7 @@ from support.azure_double import (
     refusal,
     status,
 )
+from support.ports import free_port
 from vault.world import HandClock
 
 if TYPE_CHECKING:
@@ -347,9 +348,7 @@ def test_the_secret_is_in_no_text(double: Double, service: AzureVaults, caplog: 
 
 
 def test_nobody_listens(double: Double, adapter: Callable[..., AzureVaults]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     service = adapter(double, hosts=(f"127.0.0.1:{port}",))
     call = lambda: service.wrap(TENANT, "mail", f"https://127.0.0.1:{port}/keys/root", VALUE)  # noqa: E731 - as in the table
     assert outcome(call) == "system-error (connection-refused)"
