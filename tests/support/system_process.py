@@ -1,6 +1,6 @@
 """A process of a fleet that opens a policy as the system, as a worker does, twenty times a second, and tells what opened it.
 
-A line each time: the role of the key that answered.
+A line each time: when it asked (seconds since the epoch), and the role of the key that answered.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ def main(path: Path, policy_id: str) -> None:
     """Until the process is ended."""
     services = open_home(path).services
     while True:
+        begun = time.time()
         opened = services.keyring.open(policy_id, Operation.SYSTEM, request_id=new_id(services.random))
-        sys.stdout.write(f"{opened.opened_by.value}\n")
+        sys.stdout.write(f"{begun} {opened.opened_by.value}\n")
         sys.stdout.flush()
         time.sleep(0.05)
 
