@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -279,6 +281,32 @@ def test_what_breaks_off_leaves_no_file(service: FakeService, tmp_path: Path) ->
     with pytest.raises(Unavailable):
         get_tree(service.client(""), URL, "", tmp_path / "out")
     assert tree(tmp_path) == {}
+
+
+def test_a_part_that_fails_ends_the_others_at_their_next_piece(service: FakeService, tmp_path: Path) -> None:
+    """A large file may take an hour: what is known to have failed is said before that, and nothing of either is left."""
+    under_way = threading.Event()
+    endless = itertools.count()
+
+    def answer(request: t.DownloadFile) -> Content:
+        return Content(5_000_000, "x", without_end() if request.path == "/endless" else broken())
+
+    def without_end() -> Iterator[bytes]:
+        for _piece in endless:
+            yield b"x"
+            under_way.set()
+
+    def broken() -> Iterator[bytes]:
+        assert under_way.wait(60)
+        yield b"first"
+        raise Unavailable("answer_lost", "gone", "")
+
+    service.answers |= {"site.ls": in_turn([view("broken", size=5_000_000), view("endless", size=5_000_000)]), "site.get": answer}
+    told: list[float] = []
+    with pytest.raises(Unavailable):
+        get_tree(service.client(""), URL, "", tmp_path / "out", on_progress=told.append)
+    assert tree(tmp_path) == {}
+    assert told == sorted(told)
 
 
 @pytest.mark.parametrize(

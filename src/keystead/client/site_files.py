@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,7 +126,7 @@ class _Threads:
     def __init__(self, count: int, moved: _Moved) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="copy-files")
         self._most = count + WAITING
-        self._under_way: deque[Future[None]] = deque()
+        self._under_way: set[Future[None]] = set()
         self._moved = moved
 
     def __enter__(self) -> Self:
@@ -135,8 +134,8 @@ class _Threads:
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
         try:
-            while kind is None and self._under_way:
-                self._under_way.popleft().result()
+            if kind is None:
+                self._take(FIRST_EXCEPTION)
         finally:
             self._moved.stop()
             self._pool.shutdown(wait=True, cancel_futures=True)
@@ -144,8 +143,13 @@ class _Threads:
     def start(self, act: Callable[..., None], *arguments: object) -> None:
         """Do something beside the rest; waits where much is under way. Raises: what an earlier one raised."""
         if len(self._under_way) >= self._most:
-            self._under_way.popleft().result()
-        self._under_way.append(self._pool.submit(act, *arguments))
+            self._take(FIRST_COMPLETED)
+        self._under_way.add(self._pool.submit(act, *arguments))
+
+    def _take(self, when: str) -> None:
+        done, self._under_way = wait(self._under_way, return_when=when)
+        for one in done:
+            one.result()
 
 
 # -- in -----------------------------------------------------------------------------------------------------------------------------
