@@ -81,16 +81,16 @@ def admitted(services: VaultServices, identity: Identity, found: Vault, kind: Ca
     need_address(identity, found)
     if kind.changes:
         need_writable(found)
-    counted(services, identity, found, kind)
+    counted(services, identity, found, kind, services.clock.now())
 
 
-def counted(services: VaultServices, identity: Identity, found: Vault, kind: CallKind) -> None:
+def counted(services: VaultServices, identity: Identity, found: Vault, kind: CallKind, now: int) -> None:
     """The last part of `admitted`, for who has asked for the others: count a call that came over the network.
 
     Raises:
         Throttled: `vault_throttled`, with `retry_after` (R-066).
     """
-    wait = services.limits.take(found, kind, services.clock.now()) if identity.request_uri else 0
+    wait = services.limits.take(found, kind, now) if identity.request_uri else 0
     if wait:
         raise Throttled(
             "vault_throttled",

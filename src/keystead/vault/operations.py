@@ -187,10 +187,10 @@ def _usable(services: VaultServices, identity: Identity, place: Place, operation
     now = services.clock.now()
     asked = (identity.tenant_id, place.vault, identity.principal, place.name, place.version)
     looked = services.usables.get(services.stamps.current() if identity.stamp is None else identity.stamp, asked)
-    if looked is not None and _there(looked.vault, looked.version, now):
+    if looked is not None and _there(looked.vault, looked.version):
         private = services.loaded.find(looked.vault.id, looked.version.version)
         if private is not None:
-            _let_in(services, identity, looked.vault, looked.held, looked.cost, operation)
+            _let_in(services, identity, looked.vault, looked.held, looked.cost, operation, now)
             check_use(operation, looked.use, now, looked.uri)
             return looked, private
     with services.store.reading() as tx:
@@ -200,7 +200,7 @@ def _usable(services: VaultServices, identity: Identity, place: Place, operation
             usable = Usable(find_vault(tx, identity, place.vault, now), Held(), None)
         found, version = usable.vault, usable.version
         cost = LOOK if version is None else using(version.kty, version.size)
-        _let_in(services, identity, found, usable.held, cost, operation)
+        _let_in(services, identity, found, usable.held, cost, operation, now)
         if version is None or key_state(version, found, now) is not Existence.ACTIVE:
             version = find_key(tx, found, place.name, place.version, now)  # raises likewise
         looked = _looked(services, found, usable.held, version, cost)
@@ -218,14 +218,16 @@ def _looked(services: VaultServices, found: Vault, held: Held, version: KeyVersi
     return Looked(found, held, version, use, kind, cost, key_uri(found, version, services.settings.uri_suffix))
 
 
-def _there(found: Vault, version: KeyVersion, now: int) -> bool:
+def _there(found: Vault, version: KeyVersion) -> bool:
     """Whether neither the vault nor the key is deleted."""
-    return vault_state(found, now) is Existence.ACTIVE and key_state(version, found, now) is Existence.ACTIVE
+    return found.deleted is None and version.key.deleted is None
 
 
-def _let_in(services: VaultServices, identity: Identity, found: Vault, held: Held, cost: CallKind, operation: KeyOperation) -> None:
+def _let_in(
+    services: VaultServices, identity: Identity, found: Vault, held: Held, cost: CallKind, operation: KeyOperation, now: int
+) -> None:
     """Everything that is looked at before the key. Using one changes nothing, so a vault that is failed over takes it too (R-069)."""
     need_address(identity, found)
     allow(held, _PERMISSIONS[operation], identity.principal, found.name)
     need_working_subscription(found.subscription)
-    counted(services, identity, found, cost)
+    counted(services, identity, found, cost, now)

@@ -17,12 +17,11 @@ import asyncio
 import logging
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -80,8 +79,7 @@ _ALWAYS: tuple[Header, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer; `headers` are those of its own."""
 
     status: int
@@ -484,7 +482,7 @@ def _act(served: Served, row: Row | None, named: Mapping[str, str]) -> Act:
 
 
 def _check_tenant(identity: Identity, served: Served) -> None:
-    if identity.tenant_id.lower() != served.tenant_id.lower():
+    if identity.tenant_id.lower() != served.tenant_id:
         raise Unauthenticated(
             "token_tenant_wrong", "the token is of another tenant than the vault", "sign in where the challenge of this answer says"
         )

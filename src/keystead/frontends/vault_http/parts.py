@@ -24,6 +24,7 @@ class Served:
         resource: what a token must be for, and what the challenge names.
         region: of the vault, for a header; empty where it is not known.
         rbac: permissions are given by role in it (R-044), and that is how a missing one is told.
+        tenant_id: whose vault it is, as the authority's address says, in lower case.
     """
 
     vault: str
@@ -32,11 +33,10 @@ class Served:
     resource: str
     region: str = ""
     rbac: bool = False
+    tenant_id: str = field(init=False)
 
-    @property
-    def tenant_id(self) -> str:
-        """Whose vault it is, as the authority's address says."""
-        return self.authority_url.rpartition("/")[2]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tenant_id", self.authority_url.rpartition("/")[2].lower())
 
 
 @dataclass(frozen=True, slots=True)
