@@ -228,7 +228,7 @@ def drip(handler: BaseHTTPRequestHandler, stop: threading.Event) -> None:
 
 def test_a_slow_issuer_is_given_up(fake: Fake) -> None:
     stop = threading.Event()
-    patience = replace(SETTINGS, issuer_timeout=300)
+    patience = replace(SETTINGS, issuer_timeout=1_500)
     fake.answers["/jwks"] = lambda handler: drip(handler, stop)
     assert "ReadTimeout" in why(issuers_for(fake.issuer, settings=patience), fake.issuer)
     fake.answers["/jwks"] = lambda handler: drip_header(handler, stop)
