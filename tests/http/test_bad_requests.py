@@ -687,6 +687,9 @@ def test_requests_with_random_damage_are_answered_or_cut_and_never_a_fault(targe
         b"POST " + ITEMS.encode() + b" HTTP/1.1\r\nHost: a\r\nContent-Type: application/msgpack\r\nTransfer-Encoding: chunked\r\n\r\n"
         + b"%x\r\n" % len(BATCH) + BATCH + b"\r\n0\r\n\r\n",
     ]  # fmt: skip
+    for one in good[:2]:
+        assert (found := target.ask(one)) is not None
+        assert found.status == 200
     random = Random(0)
     seen: Counter[int] = Counter()
     for _ in range(400):
@@ -716,7 +719,7 @@ def test_requests_with_random_damage_are_answered_or_cut_and_never_a_fault(targe
                 found = None
             seen[found.status if found is not None else 0] += 1
             assert found is None or found.status < 500, bytes(data)
-    assert {0, 200, 400, 401} <= set(seen), seen
+    assert {0, 400, 401} <= set(seen), seen  # dozens of each; that any damage leaves a request good is rare
 
 
 def test_connections_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
