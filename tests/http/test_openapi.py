@@ -100,7 +100,13 @@ def test_who_may_call_and_what_is_too_much_is_in_it(made: Any) -> None:
 
 def test_bytes_travel_as_bytes(made: Any) -> None:
     found = operations(made)
+    downloads = {
+        "mailbox.read": ["message/rfc822", "text/calendar"],
+        "site.get": ["*/*"],  # a file has the type it came with
+        "site.get-batch": ["application/octet-stream"],
+    }
     assert {route.body for route in ROUTES} == set(Body)
+    assert {route.name for route in ROUTES if route.body is Body.DOWNLOAD} == set(downloads)
     for route in ROUTES:
         operation = found[route.name][2]
         taken = list(operation.get("requestBody", {}).get("content", ()))
@@ -111,7 +117,7 @@ def test_bytes_travel_as_bytes(made: Any) -> None:
             assert taken == ["application/msgpack"]
         else:
             assert taken in ([], ["application/json"])
-        assert given == (["message/rfc822", "text/calendar"] if route.body is Body.DOWNLOAD else ["application/json"])
+        assert given == downloads.get(route.name, ["application/json"])
 
 
 def test_times_are_marked_and_no_query_is_null(made: Any) -> None:
