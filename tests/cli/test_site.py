@@ -8,6 +8,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from cli.fake import WHEN, Cli, FakeService, in_turn
@@ -307,6 +308,35 @@ def test_a_part_that_fails_ends_the_others_at_their_next_piece(service: FakeServ
         get_tree(service.client(""), URL, "", tmp_path / "out", on_progress=told.append)
     assert tree(tmp_path) == {}
     assert told == sorted(told)
+
+
+def test_an_answer_with_many_files_is_taken_while_large_ones_are_on_their_way(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server cuts a client that takes nothing for a while (docs/spec/http.md), and large files may be on their way for hours."""
+    monkeypatch.setattr(site_files, "GROUP_BYTES", 0)
+    taken = threading.Event()
+    ids = [f"{number:08}-1111-4111-8111-111111111111" for number in range(20)]
+    many = site_files.WRITERS + site_files.WAITING
+
+    def one(request: t.DownloadFile) -> Content:
+        return Content(1, "x", large(request.path))
+
+    def large(path: str) -> Iterator[bytes]:
+        if not taken.wait(60):
+            raise Unavailable("answer_lost", f"{path} waits for those that wait for it", "")
+        yield b"x"
+
+    def small() -> Iterator[bytes]:
+        for one in ids:
+            yield frames.head(one, 1) + b"y"
+        taken.set()
+
+    larger = [view(f"large{number}", size=5_000_000) for number in range(many)]
+    smaller = [msgspec.structs.replace(view(f"small{number}"), id=one) for number, one in enumerate(ids)]
+    service.answers |= {"site.ls": [*larger, *smaller], "site.get": one, "site.get-batch": Content(1, "x", small())}
+    result = get_tree(service.client(""), URL, "", tmp_path / "out")
+    assert (result.files, len(tree(tmp_path))) == (many + len(ids), many + len(ids))
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,16 @@ class _Threads:
             self._take(FIRST_COMPLETED)
         self._under_way.add(self._pool.submit(act, *arguments))
 
-    def _take(self, when: str) -> None:
-        done, self._under_way = wait(self._under_way, return_when=when)
+    def share(self, act: Callable[..., None], *arguments: object) -> None:
+        """Do something beside the rest, or at once where much is under way: who takes an answer must not stop taking it. Raises: as `start`."""
+        self._take(FIRST_COMPLETED, timeout=0)
+        if len(self._under_way) >= self._most:
+            act(*arguments)
+        else:
+            self.start(act, *arguments)
+
+    def _take(self, when: str, timeout: float | None = None) -> None:
+        done, self._under_way = wait(self._under_way, timeout, when)
         for one in done:
             one.result()
 
@@ -496,13 +504,13 @@ class _Get:
                 continue
             view, folder = found
             if group and (folder != place or size > GROUP_BYTES):
-                self._threads.start(self._write, place, group)
+                self._threads.share(self._write, place, group)
                 group, size = [], 0
             place = folder
             group.append(NewFile(view.name, data, view.modified))
             size += len(data)
         if group:
-            self._threads.start(self._write, place, group)
+            self._threads.share(self._write, place, group)
         late += self._wanted.values()
         self._wanted, self._size = {}, 0
         for view, folder in late:  # it was deleted or has become large since the folder was listed
