@@ -14,6 +14,7 @@ import pytest
 from cli.fake import WHEN, Cli, FakeService, in_turn
 from keystead.api import frames
 from keystead.api.call import Content
+from keystead.api.routes import BY_NAME
 from keystead.api.types import sites as t
 from keystead.client import site_files
 from keystead.client.site_files import get_tree, list_tree, put_tree
@@ -223,6 +224,15 @@ def test_small_files_travel_in_bounded_batches(service: FakeService, tmp_path: P
     assert (result.files, result.bytes, done[-1]) == (25, 25 * 900 * 1024, 25 * 900 * 1024)
     assert all(sum(len(one.data) for one in asked.request.files) <= site_files.BATCH_BYTES for asked in service.asked)
     assert len(service.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("route", "size"),
+    [("site.put-batch", site_files.SENDERS * site_files.BATCH_BYTES), ("site.get-batch", site_files.GET_BYTES + site_files.SMALL_FILE)],
+)
+def test_batches_go_over_a_slow_line_in_the_time_their_calls_have(route: str, size: int) -> None:
+    """Of 500 kbit/s, which all batches under way share: the time of a call counts from its head to the last byte of its body or answer."""
+    assert size * 8 / 500_000 < BY_NAME[route].timeout
 
 
 # -- servers that are not to be trusted -----------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_a_chunk_that_is_damaged_cuts_the_answer_short(far: Far) -> None:
 
 
 def test_more_than_a_batch_may_hold_is_refused_unread(far: Far) -> None:
-    big = t.UploadBatch(site=URL, files=[t.BatchFile(path=f"{number}", data=bytes(1024 * 1024)) for number in range(10)])
+    big = t.UploadBatch(site=URL, files=[t.BatchFile(path=f"{number}", data=bytes(1024 * 1024)) for number in range(18)])
     with pytest.raises(InvalidRequest) as caught:
         far.client.call("site.put-batch", big)
     assert caught.value.code == "request_too_large"

@@ -735,7 +735,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         (sites.UploadBatch, sites.BatchResult),
         body=Body.BATCH,
         max_body=17 * MIB,
-        timeout=120,
+        timeout=600,
     ),
     _site_route(
         "site.get",
@@ -753,7 +753,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         (sites.GetBatch, Content),
         body=Body.DOWNLOAD,
         max_body=256 * KIB,
-        timeout=600,
+        timeout=3600,
         changes=False,
     ),
     _site_route("site.mkdir", "POST /site/folders", "site_files:make_folder", (sites.MakeFolder, sites.FileView)),
