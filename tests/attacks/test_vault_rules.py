@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,5 +131,5 @@ def test_R_066_who_may_nothing_spends_nothing_of_the_budget(tmp_path: Path) -> N
         for _ in range(50):
             assert limited.ask("GET", "/keys/there", who=nobody).status == 403
             with pytest.raises(KeysteadError):
-                operations.sign(limited.world.vault, replace(stranger, client_ip="192.0.2.1"), place, "ES256", bytes(32))
+                operations.sign(limited.world.vault, stranger._replace(client_ip="192.0.2.1"), place, "ES256", bytes(32))
         assert [limited.ask("GET", "/keys/there").status for _ in range(21)] == [200] * 20 + [429]

@@ -106,7 +106,7 @@ def test_a_heavy_key_costs_more(world: World) -> None:
 def test_a_caller_without_permission_spends_nothing(world: World) -> None:
     """R-066: strangers must not be able to use up a vault's budget."""
     walk.prepare(world)
-    kim = replace(walk.alex("192.0.2.7", URI), principal=person(KIM))
+    kim = walk.alex("192.0.2.7", URI)._replace(principal=person(KIM))
     for _ in range(20):
         with pytest.raises(Forbidden):
             keys.create(world.vault, kim, t.KeyCreate(vault=walk.VAULT, name="smuggled", kty="EC"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,11 +42,11 @@ def busy(world: World) -> World:
     operations.wrap_key(world.vault, world.identity(), place, "RSA-OAEP-256", bytes(32))
     world.clock.sleep(HOUR)
     with pytest.raises(KeysteadError):
-        operations.wrap_key(world.vault, replace(world.identity(), principal=person(KIM)), place, "RSA-OAEP-256", bytes(32))
+        operations.wrap_key(world.vault, world.identity()._replace(principal=person(KIM)), place, "RSA-OAEP-256", bytes(32))
     with world.store.writing() as tx:
         tx.add_client(VaultClient(PROGRAM, TENANT, "Backup", START, ALEX))
     with pytest.raises(KeysteadError):
-        keys.get_key(world.vault, replace(world.identity(), principal=client(PROGRAM)), walk.VAULT, "root", None)
+        keys.get_key(world.vault, world.identity()._replace(principal=client(PROGRAM)), walk.VAULT, "root", None)
     return world
 
 

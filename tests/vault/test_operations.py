@@ -208,9 +208,8 @@ def test_a_refusal_in_another_tenants_vault_is_on_its_owners_log(ready: World) -
 
 
 def test_a_person_of_another_tenant_finds_no_vault(ready: World) -> None:
-    other = replace(
-        ready.identity("mail", OTHER_TENANT), principal=replace(ready.identity().principal, kind=PrincipalKind.PERSON, name=STRANGER)
-    )
+    stranger = replace(ready.identity().principal, kind=PrincipalKind.PERSON, name=STRANGER)
+    other = ready.identity("mail", OTHER_TENANT)._replace(principal=stranger)
     assert code_of(lambda: operations.sign(ready.vault, other, ROOT, "RS256", DIGEST)) == "vault_not_found"
 
 
@@ -232,7 +231,7 @@ def test_calls_over_the_network_are_counted_and_those_inside_are_not(tmp_path: P
         world.ready()
         world.grant(ALL, principal="mail")
         inside = world.identity()
-        outside = replace(inside, client_ip="192.0.2.7", request_uri="https://contosovault1.vault.example/keys/root/sign")
+        outside = inside._replace(client_ip="192.0.2.7", request_uri="https://contosovault1.vault.example/keys/root/sign")
         for _ in range(20):
             operations.sign(world.vault, outside, ROOT, "RS256", DIGEST)
         with pytest.raises(Throttled) as refused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -217,10 +216,10 @@ def test_one_look_does_for_calls_that_had_come_before_it_and_for_no_other(monkey
 def test_a_call_made_with_a_token_is_decided_by_the_moment_the_token_was_looked_at(world: World, other: VaultServices) -> None:
     """One moment for the caller and the caller's rights; the next call has another one."""
     call = Unwrapping(world)
-    moment = replace(world.identity(), stamp=world.store.stamp())
+    moment = world.identity()._replace(stamp=world.store.stamp())
     _revoked(other, world)
     with pytest.raises(Forbidden):
-        operations.unwrap_key(world.vault, replace(moment, stamp=world.store.stamp()), call.place, "RSA-OAEP-256", call.wrapped)
+        operations.unwrap_key(world.vault, moment._replace(stamp=world.store.stamp()), call.place, "RSA-OAEP-256", call.wrapped)
 
 
 def test_upkeep_that_finds_nothing_leaves_calls_as_they_are(world: World) -> None:

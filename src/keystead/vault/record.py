@@ -7,6 +7,7 @@ calls that change nothing: a crash before that loses the record of a call that h
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from keystead.api.types.vaults import KeyView
@@ -40,6 +41,9 @@ _P = TypeVar("_P")
 CATEGORY = "AuditEvent"
 MAX_TEXT = 2_048
 """Characters of a text field that a caller chooses."""
+
+MAX_VAULT_NAME = 24
+"""Characters of a name that `VAULT_NAME` takes."""
 
 MAX_CLIENT_INFO = 256
 """The same of the caller's name for itself."""
@@ -181,7 +185,7 @@ def _record(
     object_id: str = "",
     owner: str = "",
 ) -> LogRecord:
-    vault = act.vault.lower() if VAULT_NAME.fullmatch(act.vault) else ""
+    vault, resource = _resource(identity.tenant_id, act.vault[: MAX_VAULT_NAME + 1])  # what is longer is no name, and is not kept whole
     needed = vault and act.key and not (object_id and identity.request_uri)
     uri = KeyUri(vault, act.key, act.version).text(services.settings.uri_suffix) if needed else ""
     text = act.note if error is None else error.detail
@@ -190,7 +194,7 @@ def _record(
         owner or identity.tenant_id,
         vault,
         started,
-        f"/tenants/{identity.tenant_id}/vaults/{vault}" if vault else f"/tenants/{identity.tenant_id}",
+        resource,
         act.operation,
         identity.api_version,
         CATEGORY,
@@ -208,6 +212,14 @@ def _record(
         printable(object_id or uri, MAX_TEXT),
         200 if error is None else _status(error),
     )
+
+
+@lru_cache(maxsize=1_024)
+def _resource(tenant_id: str, name: str) -> tuple[str, str]:
+    """A vault in lower case, and the path of what a call is about; of a name that can be none, the tenant's. The same few come all the time."""
+    if not VAULT_NAME.fullmatch(name):
+        return "", f"/tenants/{tenant_id}"
+    return name.lower(), f"/tenants/{tenant_id}/vaults/{name.lower()}"
 
 
 def _defect() -> KeysteadError:

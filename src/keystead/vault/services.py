@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from keystead.core.access.throttle import Pace
 from keystead.core.vaults.access import PrincipalKind, VaultPrincipal, application, person
@@ -85,9 +85,8 @@ class VaultServices:
     """Clients that are there, as callers, by id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who makes a call, for which tenant, from where.
+class Identity(NamedTuple):
+    """Who makes a call, for which tenant, from where. A tuple: each call makes one.
 
     Attributes:
         principal: a person, or one of the service's applications.
@@ -110,7 +109,7 @@ class Identity:
     client_info: str = "keystead"
     request_uri: str = ""
     api_version: str = "v1"
-    stamp: int | None = field(default=None, compare=False)
+    stamp: int | None = None
 
     @property
     def is_person(self) -> bool:

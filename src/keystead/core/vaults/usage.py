@@ -24,12 +24,15 @@ class KeyType(StrEnum):
     @property
     def is_rsa(self) -> bool:
         """Only RSA keys wrap."""
-        return self in {KeyType.RSA, KeyType.RSA_HSM}
+        return self in _RSA_TYPES
 
     @property
     def is_hsm(self) -> bool:
         """Whether the kind asks for hardware."""
         return self in {KeyType.RSA_HSM, KeyType.EC_HSM}
+
+
+_RSA_TYPES = frozenset({KeyType.RSA, KeyType.RSA_HSM})
 
 
 class KeyOperation(StrEnum):
@@ -52,6 +55,7 @@ MAX_TAG_CHARACTERS = 256
 
 _RSA_OPERATIONS = frozenset(KeyOperation)
 _EC_OPERATIONS = frozenset({KeyOperation.SIGN, KeyOperation.VERIFY})
+_WRAPPING = frozenset({KeyOperation.WRAP_KEY, KeyOperation.UNWRAP_KEY})
 _OUTSIDE_WINDOW = frozenset({KeyOperation.UNWRAP_KEY, KeyOperation.DECRYPT, KeyOperation.VERIFY})
 _OPERATIONS = {operation.lower(): operation for operation in KeyOperation}
 
@@ -168,7 +172,7 @@ def check_use(operation: KeyOperation, use: KeyUse, now: int, name: str) -> None
     """
     if not use.enabled:
         raise PreconditionFailed("key_disabled", f"the key {name} is disabled", "enable it: keystead key enable VAULT NAME")
-    if operation in {KeyOperation.WRAP_KEY, KeyOperation.UNWRAP_KEY} and not use.kty.is_rsa:
+    if operation in _WRAPPING and not use.kty.is_rsa:
         raise PreconditionFailed("key_type_cannot_wrap", f"the key {name} is of type {use.kty}, which cannot wrap", "use an RSA key")
     if operation not in use.key_ops:
         raise PreconditionFailed(
