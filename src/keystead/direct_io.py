@@ -33,7 +33,10 @@ class Buffers:
     def take(self) -> memoryview:
         """One that nobody else has, with whatever it held last."""
         with self._lock:
-            return self._free.pop() if self._free else memoryview(mmap.mmap(-1, self._size))
+            if self._free:
+                return self._free.pop()
+        own = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # by default, processes forked later would share it
+        return memoryview(mmap.mmap(-1, self._size, own))
 
     def give(self, buffer: memoryview) -> None:
         """Take one back; nobody writes it any more, nor from it."""

@@ -13,6 +13,7 @@ import pytest
 
 from keystead.client.local_files import NewFile, write_file, write_files
 from keystead.core.errors import InvalidRequest, Unavailable
+from keystead.direct_io import Buffers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,17 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
         write_files(str(tmp_path), [NewFile("f", b"new", WHEN)])
     assert list(tmp_path.iterdir()) == [tmp_path / "f"]
     assert (tmp_path / "f").read_bytes() == b"before"
+
+
+def test_a_buffer_that_was_there_before_a_fork_is_not_shared_after_it() -> None:
+    buffers = Buffers(8_192, 1)
+    buffers.give(buffers.take())
+    child = os.fork()
+    if not child:
+        buffers.take()[:6] = b"secret"
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert bytes(buffers.take()[:6]) == bytes(6)
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
