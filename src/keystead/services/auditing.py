@@ -20,6 +20,7 @@ from keystead.core.audit.record import (
 from keystead.core.errors import KeysteadError, Unauthenticated, Unavailable
 from keystead.core.ids import new_id
 from keystead.services.refusals import Counted
+from keystead.services.sign_in_state import MANY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from keystead.api.call import Call
     from keystead.core.access.principal import Principal
     from keystead.ports.tx import Tx
+    from keystead.recent import Report
     from keystead.services.context import Means, Services
-    from keystead.services.sign_in_state import Report
 
 MOST_DETAIL = 1_000
 """Characters of an error's text in a record: some repeat a name that was asked for, which may be as long as a request."""
@@ -137,7 +138,7 @@ def _append(tx: Tx, one: AuditRecord) -> None:
         ) from error
 
 
-def record_failures(services: Services, reports: Sequence[Report]) -> None:
+def record_failures(services: Services, reports: Sequence[Report[str]]) -> None:
     """Append records of sign-ins that failed: one for each address, with how many there were, in the installation's log.
 
     They hold no part of what was shown: neither a token nor a name in it, which could be anybody's.
@@ -152,7 +153,7 @@ def record_failures(services: Services, reports: Sequence[Report]) -> None:
                 RecordType.SIGN_IN,
                 SIGN_IN_FAILED,
                 "SignIn",
-                Counted(report.address, upn="", external=False, tenant_id="", kinds=report.codes),
+                Counted(report.source, upn="", external=False, tenant_id="", kinds=report.codes),
                 "Codes",
             )
 
@@ -226,7 +227,7 @@ class LogAndDirectory:
         refusals, now = self._services.refusals, self._services.clock.now()
         address = group_of(call.client_ip)
         if isinstance(error, Unauthenticated) and call.client_ip:
-            record_failures(self._services, self._services.sign_in.failures.note(address, error.code, now))
+            record_failures(self._services, self._services.sign_in.failures.note(address, MANY, error.code, now))
             return
         record_counted(self._services, refusals.due(now))
         who = call.principal

@@ -29,7 +29,7 @@ from keystead.core.access.tokens import (
 from keystead.core.errors import Throttled, Unauthenticated, Unavailable
 from keystead.ports.clock import DAY
 from keystead.services.auditing import record_counted, record_failures
-from keystead.services.sign_in_state import KnownOwn, KnownProvided, pace_of
+from keystead.services.sign_in_state import MANY, KnownOwn, KnownProvided, pace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def sign_in(services: Services, bearer: str, client_ip: str) -> Principal:
         with attempted(services, client_ip, bearer):
             return _principal(services, bearer)
     except (Unauthenticated, Throttled) as error:
-        record_failures(services, services.sign_in.failures.note(group_of(client_ip), error.code, services.clock.now()))
+        record_failures(services, services.sign_in.failures.note(group_of(client_ip), MANY, error.code, services.clock.now()))
         raise
 
 
