@@ -344,6 +344,15 @@ def test_a_batch_with_one_bad_file_leaves_nothing(lite: Bench) -> None:
     assert lite.names() == ["there"]
 
 
+@pytest.mark.parametrize("beside", [0, 6])
+def test_a_batch_with_a_file_where_it_has_a_folder_says_so_however_many_are_beside_it(lite: Bench, beside: int) -> None:
+    lite.put("there/kept", b"before")
+    batch = [NewFile(f"there/{name}", b"new") for name in ("both", *map(str, range(beside)))]
+    act = partial(files.put_many, lite.world.services, lite.caller, lite.opened, batch, folders=["there/both"])
+    refused(Conflict, "not_a_file", act)
+    assert lite.names("there") == ["kept"]
+
+
 def test_a_site_grows_through_many_sizes_of_its_tree(lite: Bench) -> None:
     """Files of before are found and checked after each growth; then most go again."""
     for turn in range(8):

@@ -353,7 +353,8 @@ class Walk:
             if folder is None or folder.kind is not NodeKind.FOLDER or folder.id in self._new:
                 continue
             hashes = {value: name for name in names for value in self._opened.hashes(folder.id, name)}
-            self._known |= dict.fromkeys(((folder.id, name) for name in names), None)
+            for name in names:
+                self._known.setdefault((folder.id, name), None)  # what is made in this transaction stays known
             for node in self._tx.files.named(self._opened.site.id, folder.id, list(hashes)):
                 self._known[folder.id, hashes[node.name_hash]] = node
 
