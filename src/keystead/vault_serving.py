@@ -37,7 +37,7 @@ from keystead.frontends.vault_http.addresses import HTTPS, LOGIN, LOOPBACK, Addr
 from keystead.frontends.vault_http.app import VaultApp, refusals
 from keystead.frontends.vault_http.authority import AuthorityApp, AuthorityParts
 from keystead.frontends.vault_http.parts import VaultParts
-from keystead.vault import clients, management, tokens
+from keystead.vault import clients, management, strangers, tokens
 from keystead.vault.clients import Credentials
 from keystead.vault.lookup import vault_state
 from keystead.wiring import describe_home, open_home
@@ -426,6 +426,7 @@ def _upkeep(vault: VaultServices) -> Iterator[None]:
             try:
                 management.upkeep(vault)
                 tokens.keep_up(vault)
+                strangers.write_due(vault)
             except KeysteadError as error:
                 log.warning("upkeep of vaults failed: %s", error.code)
             except Exception:
@@ -440,3 +441,7 @@ def _upkeep(vault: VaultServices) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join()
+        with contextlib.suppress(
+            KeysteadError
+        ):  # what is not recorded now never is, and a database that is gone must not keep a process from ending
+            strangers.write_due(vault, all_of_it=True)

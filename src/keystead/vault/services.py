@@ -9,6 +9,7 @@ from keystead.core.access.throttle import Pace
 from keystead.core.vaults.access import PrincipalKind, VaultPrincipal, application, person
 from keystead.ports.clock import DAY, HOUR, MINUTE
 from keystead.ports.issuers import NoIssuers
+from keystead.recent import FailureLog
 from keystead.vault.guard import RateLimits
 from keystead.vault.journal import Journal
 from keystead.vault.loaded import LoadedKeys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from keystead.ports.issuers import Issuers
     from keystead.ports.vault_store import VaultStore
     from keystead.vault.operations import Looked
+    from keystead.vault.strangers import Stranger
 
     Caller: TypeAlias = "Call | Identity"
 
@@ -83,6 +85,8 @@ class VaultServices:
     """By tenant, vault, principal, key and version, as a call names them."""
     clients: Seen[Identity] = field(default_factory=lambda: Seen(MOST_SEEN))
     """Clients that are there, as callers, by id."""
+    strangers: FailureLog[Stranger] = field(default_factory=FailureLog)
+    """Calls without a good token that are still to be recorded."""
 
 
 class Identity(NamedTuple):

@@ -9,6 +9,7 @@ What happens to a call, in this order (docs/spec/vault-http.md):
 4. the answer goes out with its request id.
 
 A call with a good token is in the vault's log whatever comes of it (R-067): use cases record what reaches them, and this module what does not.
+Calls without one are there too, counted by address (`vault/strangers.py`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from keystead.frontends.vault_http.handlers import Asked
 from keystead.frontends.vault_http.parts import Served, VaultParts
 from keystead.frontends.vault_http.routes import API_VERSIONS, SMALL, allowed, find, place
 from keystead.frontends.vault_http.shapes import MemberInvalidError
+from keystead.vault import strangers
 from keystead.vault.lookup import check_permitted
 from keystead.vault.record import Act, refused
 from keystead.vault.services import Identity
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from keystead.frontends.asgi.protocol import Plain, Refused, Whole
     from keystead.frontends.asgi.small import Header, Receive, Send
     from keystead.frontends.vault_http.routes import Row
+    from keystead.recent import Report
 
 __all__ = ["Served", "VaultApp", "VaultParts", "refusals"]
 
@@ -291,7 +294,14 @@ class _Exchange:
         """
         self.http.check_headers()
         self.served = served = self.parts.resolve(self.http.scope)
-        return served, self._token(), *self._row()
+        try:
+            token = self._token()
+        except Unauthenticated as error:
+            reports = self._note(served, error)
+            if reports:
+                self.app.calls.submit(self._record, reports)
+            raise
+        return served, token, *self._row()
 
     async def _answer(self) -> Answer:
         http = self.http
@@ -380,13 +390,28 @@ class _Exchange:
     ) -> Answer:
         identity: Identity | None = None
         try:
-            identity = self._identity(self.parts.verify(token, served.resource, self.came), served)
+            try:
+                identity = self._identity(self.parts.verify(token, served.resource, self.came), served)
+            except Unauthenticated as error:
+                self._record(self._note(served, error))
+                raise
             return self._run(served, identity, row, named, refusal, body)
         except KeysteadError as error:
             return error_answer(error, None if identity is None or row is None else _asked_for(served, identity, row, named))
         except Exception:
             log.exception("the call %s met a defect", self.id)
             return self._unexpected()
+
+    def _note(self, served: Served, error: KeysteadError) -> list[Report[strangers.Stranger]]:
+        """Count a call that nobody vouches for; what is to be recorded of such calls now."""
+        return strangers.note(self.parts.services, served.tenant_id, served.vault, self.http.peer, error.code)
+
+    def _record(self, reports: list[Report[strangers.Stranger]]) -> None:
+        """In a thread. Nothing was done for whoever made such calls: where it cannot be written, this process's own log says so."""
+        try:
+            strangers.record(self.parts.services, reports)
+        except KeysteadError as error:
+            log.warning("calls without a good token could not be recorded: %s", error.code)
 
     def _identity(self, identity: Identity, served: Served) -> Identity:
         """The caller, and what the log tells of the call."""
