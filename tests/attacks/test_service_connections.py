@@ -23,9 +23,10 @@ from keystead.core.errors import Unauthenticated
 from keystead.frontends.http.answers import Document
 from keystead.frontends.http.app import Parts, Seen
 from support.http import running
+from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from keystead.api.call import Upload
     from keystead.api.routes import Route
@@ -114,14 +115,6 @@ def serving(**config: Any) -> Iterator[At]:
     parts = Parts(dispatcher, who, os.urandom, config=limits, pages={"/page": lambda _shown: page}, observers=(at,))
     with running(parts) as at.url:
         yield at
-
-
-def until(what: Callable[[], object]) -> None:
-    """Wait for something another thread does."""
-    end = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)  # polling another thread
 
 
 @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"])

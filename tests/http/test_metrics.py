@@ -31,10 +31,11 @@ from keystead.services.figures import figures
 from keystead.wiring import create_home
 from support.file_world import files_world
 from support.http import running, served
+from support.waiting import until
 from support.world import OPERATOR, World, run_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from keystead.ports.figures import Figures
     from keystead.services.context import Services
@@ -298,14 +299,6 @@ def test_the_database_is_asked_once_in_a_while(world: World, monkeypatch: pytest
     monkeypatch.setattr(module, "monotonic", lambda: time.monotonic() + 60)
     metrics.page(_local())
     assert looked == [1, 1]
-
-
-def until(what: Callable[[], object]) -> None:
-    """Wait for something another process does."""
-    end = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)  # polling: nothing else tells
 
 
 def test_the_figures_of_several_processes_are_one(tmp_path: Path) -> None:

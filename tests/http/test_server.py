@@ -13,7 +13,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +32,10 @@ from keystead.core.errors import KeysteadError, Unauthenticated, Unavailable
 from keystead.wiring import create_home
 from support.filled import ADMIN, OWNER, filled
 from support.http import PROGRAM, Server, served, start
+from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.xdist_group("servers")
 
@@ -75,14 +75,6 @@ def keystead(home: Path, *line: str, **environment: str) -> subprocess.Completed
     return subprocess.run(
         [*PROGRAM, *line], env={"KEYSTEAD_HOME": str(home), **environment}, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
     )  # fmt: skip
-
-
-def until(what: Callable[[], object]) -> None:
-    """Wait for something another process does."""
-    end = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def refuses(url: str) -> bool:

@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import threading
-import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -39,6 +38,7 @@ from keystead.core.errors import (
 from keystead.frontends.http import app as app_module
 from keystead.frontends.http.app import Parts
 from support.http import running
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,14 +111,6 @@ def scene(config: ServerConfig | None = None, **parts: Any) -> Iterator[Scene]:
     made = Parts(stub, authenticate, os.urandom, config=config or ServerConfig(), **parts)  # type: ignore[arg-type]  # a stand-in
     with running(made) as url:
         yield Scene(stub, url, shown)
-
-
-def until(what: Callable[[], object]) -> None:
-    """Wait for something another thread does."""
-    end = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @dataclass

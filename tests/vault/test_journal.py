@@ -13,9 +13,10 @@ import pytest
 from keystead.core.errors import IntegrityFailure, Unavailable
 from keystead.ports.vault_store import LogRecord
 from keystead.vault.journal import Journal
+from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 WAIT = 30
 """Seconds until a test that hangs fails."""
@@ -91,16 +92,6 @@ class Call:
         self._thread.join(WAIT)
         assert self.answered.is_set()
         return self.error
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Other threads get on until something holds."""
-    turn = threading.Event()
-    for _ in range(WAIT * 1_000):
-        if condition():
-            return
-        turn.wait(0.001)
-    raise AssertionError("it does not come")
 
 
 def journals() -> list[threading.Thread]:

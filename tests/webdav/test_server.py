@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,12 @@ from keystead.core.configuration import ServerConfig, WebdavConfig
 from keystead.core.errors import InvalidRequest
 from keystead.frontends.asgi.server import tls_context
 from keystead.serving import run_servers
+from support.waiting import until
 from support.webdav import ROOT, SECONDS, running
 from webdav.served import make_home, webdav_served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from support.webdav import Face
@@ -64,14 +64,6 @@ def ended(sock: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return b"".join(pieces)
-
-
-def until(what: Callable[[], object]) -> None:
-    """Wait for something another thread does."""
-    end = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.02)  # polling: nothing else tells
 
 
 def refuses(face: Face) -> bool:
