@@ -735,7 +735,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         (sites.UploadBatch, sites.BatchResult),
         body=Body.BATCH,
         max_body=17 * MIB,
-        timeout=600,
+        timeout=290,
     ),
     _site_route(
         "site.get",

@@ -53,10 +53,10 @@ GET_BYTES = 128 * 1024 * 1024
 ENTRY_BYTES = 128
 """What a file of a batch takes beside its path and its bytes, at most."""
 PAGE = 1_000
-SENDERS, WRITERS = 2, 2
-"""Threads that send files while the next ones are read, and that write local files while the next ones are opened."""
 WAITING = 2
-"""How many batches, large files or folders of small ones wait for such a thread at most."""
+"""How many batches or large files wait at most while one of their kind is under way."""
+WRITERS, GROUPS = 2, 16
+"""Threads that write small files, and how many groups of them may wait for those."""
 GROUP_BYTES = 2 * 1024 * 1024
 """Of small files that are written in one go, about."""
 PIECE = 4 * 1024 * 1024
@@ -120,13 +120,25 @@ class _Moved:
             self._stopped = True
 
 
-class _Threads:
-    """Parts of one copy that go on side by side; a context. The first that fails ends them all, before the block is left."""
+class _Lane:
+    """Parts of one kind: how many go on at one time, each in a thread, and how many may wait for those."""
 
-    def __init__(self, count: int, moved: _Moved) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="copy-files")
-        self._most = count + WAITING
-        self._under_way: set[Future[None]] = set()
+    def __init__(self, threads: int, waiting: int) -> None:
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="copy-files")
+        self.most = threads + waiting
+        self.under_way: set[Future[None]] = set()
+
+
+class _Beside:
+    """Parts of one copy that go on beside it, of two kinds; a context. The first that fails ends them all, before the block is left.
+
+    Args:
+        large: large files. One goes up at a time: a server lets one person have few uploads under way, and the next would wait unread.
+        small: batches, or writing what came in them.
+    """
+
+    def __init__(self, moved: _Moved, *, large: _Lane, small: _Lane) -> None:
+        self.large, self.small = large, small
         self._moved = moved
 
     def __enter__(self) -> Self:
@@ -135,29 +147,35 @@ class _Threads:
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
         try:
             if kind is None:
-                self._take(FIRST_EXCEPTION)
+                wait(self.large.under_way | self.small.under_way, return_when=FIRST_EXCEPTION)
+                self._collect()
         finally:
             self._moved.stop()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            for lane in (self.large, self.small):
+                lane.pool.shutdown(wait=True, cancel_futures=True)
 
-    def start(self, act: Callable[..., None], *arguments: object) -> None:
-        """Do something beside the rest; waits where much is under way. Raises: what an earlier one raised."""
-        if len(self._under_way) >= self._most:
-            self._take(FIRST_COMPLETED)
-        self._under_way.add(self._pool.submit(act, *arguments))
+    def start(self, lane: _Lane, act: Callable[..., None], *arguments: object) -> None:
+        """Do something beside the rest; waits where much of its kind is under way. Raises: what an earlier part raised."""
+        self._collect()
+        if len(lane.under_way) >= lane.most:
+            wait(lane.under_way, return_when=FIRST_COMPLETED)
+        lane.under_way.add(lane.pool.submit(act, *arguments))
 
-    def share(self, act: Callable[..., None], *arguments: object) -> None:
+    def share(self, lane: _Lane, act: Callable[..., None], *arguments: object) -> None:
         """Do something beside the rest, or at once where much is under way: who takes an answer must not stop taking it. Raises: as `start`."""
-        self._take(FIRST_COMPLETED, timeout=0)
-        if len(self._under_way) >= self._most:
+        self._collect()
+        if len(lane.under_way) >= lane.most:
             act(*arguments)
         else:
-            self.start(act, *arguments)
+            lane.under_way.add(lane.pool.submit(act, *arguments))
 
-    def _take(self, when: str, timeout: float | None = None) -> None:
-        done, self._under_way = wait(self._under_way, timeout, when)
-        for one in done:
-            one.result()
+    def _collect(self) -> None:
+        """Let go of what is done."""
+        for lane in (self.large, self.small):
+            done = [one for one in lane.under_way if one.done()]
+            lane.under_way.difference_update(done)
+            for one in done:
+                one.result()
 
 
 # -- in -----------------------------------------------------------------------------------------------------------------------------
@@ -195,8 +213,8 @@ def put_tree(client: Client, site: str, local: Path, path: str = "", on_progress
     """
     moved = _Moved(on_progress)
     skipped: list[str] = []
-    with _Threads(SENDERS, moved) as threads:
-        run = _Put(client, site, split_path(path), moved, threads)
+    with _Beside(moved, large=_Lane(1, WAITING), small=_Lane(1, WAITING)) as beside:
+        run = _Put(client, site, split_path(path), moved, beside)
         for names, source, size in _walk(local, skipped):
             run.add(names, source, size)
         run.flush()
@@ -227,14 +245,14 @@ def _walk(local: Path, skipped: list[str]) -> Iterator[tuple[tuple[str, ...], st
 class _Put:
     """One copy into a site under way."""
 
-    def __init__(self, client: Client, site: str, top: tuple[str, ...], moved: _Moved, threads: _Threads) -> None:
+    def __init__(self, client: Client, site: str, top: tuple[str, ...], moved: _Moved, beside: _Beside) -> None:
         self.uploaded = self.unchanged = self.bytes = 0
         self.refused: list[Refused] = []
         self._client = client
         self._site = site
         self._top = top
         self._moved = moved
-        self._threads = threads
+        self._beside = beside
         self._counting = threading.Lock()
         self._files: list[BatchFile] = []
         self._folders: list[str] = []
@@ -257,12 +275,12 @@ class _Put:
             self._room(path, len(data))
             self._files.append(BatchFile(path=path, data=data, modified=file.modified))
         else:
-            self._threads.start(self._send_alone, source, path)
+            self._beside.start(self._beside.large, self._send_alone, source, path)
 
     def flush(self) -> None:
         """Have what is in the batch sent."""
         if self._files or self._folders:
-            self._threads.start(self._send, UploadBatch(site=self._site, files=self._files, folders=self._folders))
+            self._beside.start(self._beside.small, self._send, UploadBatch(site=self._site, files=self._files, folders=self._folders))
             self._files, self._folders, self._waiting = [], [], 0
 
     def _room(self, path: str, size: int) -> None:
@@ -448,8 +466,8 @@ def get_tree(
     top = split_path(path)
     moved = _Moved(on_progress)
     folders = 0
-    with _Threads(WRITERS, moved) as threads:
-        run = _Get(client, site, moved, threads)
+    with _Beside(moved, large=_Lane(2, WAITING), small=_Lane(WRITERS, GROUPS)) as beside:
+        run = _Get(client, site, moved, beside)
         for names, view in _listed(client, site, top, recursive=True):
             below = names[len(top) :]
             if not below:
@@ -467,12 +485,12 @@ def get_tree(
 class _Get:
     """One copy out of a site under way."""
 
-    def __init__(self, client: Client, site: str, moved: _Moved, threads: _Threads) -> None:
+    def __init__(self, client: Client, site: str, moved: _Moved, beside: _Beside) -> None:
         self.files = self.bytes = 0
         self._client = client
         self._site = site
         self._moved = moved
-        self._threads = threads
+        self._beside = beside
         self._counting = threading.Lock()
         self._wanted: dict[str, tuple[FileView, str]] = {}
         self._size = 0
@@ -480,7 +498,7 @@ class _Get:
     def add(self, view: FileView, folder: str) -> None:
         """A small file for the next batch, or a large one by itself."""
         if view.size_bytes > SMALL_FILE:
-            self._threads.start(self._get_alone, view, folder)
+            self._beside.start(self._beside.large, self._get_alone, view, folder)
             return
         if self._size + view.size_bytes > GET_BYTES or len(self._wanted) == MAX_GET_FILES:
             self.flush()
@@ -504,13 +522,13 @@ class _Get:
                 continue
             view, folder = found
             if group and (folder != place or size > GROUP_BYTES):
-                self._threads.share(self._write, place, group)
+                self._beside.share(self._beside.small, self._write, place, group)
                 group, size = [], 0
             place = folder
             group.append(NewFile(view.name, data, view.modified))
             size += len(data)
         if group:
-            self._threads.share(self._write, place, group)
+            self._beside.share(self._beside.small, self._write, place, group)
         late += self._wanted.values()
         self._wanted, self._size = {}, 0
         for view, folder in late:  # it was deleted or has become large since the folder was listed
