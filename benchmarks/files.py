@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import home as homes
 from benchmarks.encrypted_folders import Gocryptfs, Rclone
-from benchmarks.timing import MB, MIB, Figure, Plan, child, interleaved, main, peak_megabytes, seconds, settled, share, spread
+from benchmarks.timing import MB, MIB, Figure, Plan, child, in_memory, interleaved, main, peak_megabytes, seconds, settled, share, spread
 from benchmarks.trees import FEW, FILES, same, write_tree
 
 from keystead.api.call import Upload
@@ -122,6 +122,7 @@ def _trees(place: Path, tree: Path, files: int, total: int, plan: Plan) -> list[
         settled(place)
         done = _child(place, "put-tree", str(tree), str(number))
         back = place / f"back-{number}"
+        in_memory(place / "home")
         got = _child(place, "get-tree", str(number), str(back / "keystead"))
         _require_same(tree, back / "keystead")
         note("keystead", done["seconds"], got["seconds"])

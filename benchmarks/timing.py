@@ -105,6 +105,11 @@ def settled(place: Path) -> None:
     subprocess.run(["sync", "-f", str(place)], check=True)
 
 
+def in_memory(folder: Path) -> None:
+    """Read what lies in a folder once, so that nobody reads from the disk what another finds in memory because it has just written it there."""
+    subprocess.run(["find", folder, "-type", "f", "-exec", "cat", "{}", "+"], check=True, stdout=subprocess.DEVNULL)
+
+
 def copy_and_sync(source: Path, target: Path) -> float:
     """Seconds that `cp -r` and `sync` of the file system take; the copy is removed again."""
     settled(target.parent)
