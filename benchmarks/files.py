@@ -122,6 +122,7 @@ def _trees(place: Path, tree: Path, files: int, total: int, plan: Plan) -> list[
         settled(place)
         done = _child(place, "put-tree", str(tree), str(number))
         back = place / f"back-{number}"
+        back.mkdir()
         in_memory(place / "home")
         got = _child(place, "get-tree", str(number), str(back / "keystead"))
         _require_same(tree, back / "keystead")
