@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import stat
-import threading
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from cli.fake import WHEN, Cli, FakeService, in_turn
@@ -228,7 +225,7 @@ def test_small_files_travel_in_bounded_batches(service: FakeService, tmp_path: P
 
 @pytest.mark.parametrize(
     ("route", "size"),
-    [("site.put-batch", site_files.SENDERS * site_files.BATCH_BYTES), ("site.get-batch", site_files.GET_BYTES + site_files.SMALL_FILE)],
+    [("site.put-batch", site_files.BATCH_BYTES), ("site.get-batch", site_files.GET_BYTES + site_files.SMALL_FILE)],
 )
 def test_batches_go_over_a_slow_line_in_the_time_their_calls_have(route: str, size: int) -> None:
     """Of 500 kbit/s, which all batches under way share: the time of a call counts from its head to the last byte of its body or answer."""
@@ -292,61 +289,6 @@ def test_what_breaks_off_leaves_no_file(service: FakeService, tmp_path: Path) ->
     with pytest.raises(Unavailable):
         get_tree(service.client(""), URL, "", tmp_path / "out")
     assert tree(tmp_path) == {}
-
-
-def test_a_part_that_fails_ends_the_others_at_their_next_piece(service: FakeService, tmp_path: Path) -> None:
-    """A large file may take an hour: what is known to have failed is said before that, and nothing of either is left."""
-    under_way = threading.Event()
-    endless = itertools.count()
-
-    def answer(request: t.DownloadFile) -> Content:
-        return Content(5_000_000, "x", without_end() if request.path == "/endless" else broken())
-
-    def without_end() -> Iterator[bytes]:
-        for _piece in endless:
-            yield b"x"
-            under_way.set()
-
-    def broken() -> Iterator[bytes]:
-        assert under_way.wait(60)
-        yield b"first"
-        raise Unavailable("answer_lost", "gone", "")
-
-    service.answers |= {"site.ls": in_turn([view("broken", size=5_000_000), view("endless", size=5_000_000)]), "site.get": answer}
-    told: list[float] = []
-    with pytest.raises(Unavailable):
-        get_tree(service.client(""), URL, "", tmp_path / "out", on_progress=told.append)
-    assert tree(tmp_path) == {}
-    assert told == sorted(told)
-
-
-def test_an_answer_with_many_files_is_taken_while_large_ones_are_on_their_way(
-    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server cuts a client that takes nothing for a while (docs/spec/http.md), and large files may be on their way for hours."""
-    monkeypatch.setattr(site_files, "GROUP_BYTES", 0)
-    taken = threading.Event()
-    ids = [f"{number:08}-1111-4111-8111-111111111111" for number in range(20)]
-    many = site_files.WRITERS + site_files.WAITING
-
-    def one(request: t.DownloadFile) -> Content:
-        return Content(1, "x", large(request.path))
-
-    def large(path: str) -> Iterator[bytes]:
-        if not taken.wait(60):
-            raise Unavailable("answer_lost", f"{path} waits for those that wait for it", "")
-        yield b"x"
-
-    def small() -> Iterator[bytes]:
-        for one in ids:
-            yield frames.head(one, 1) + b"y"
-        taken.set()
-
-    larger = [view(f"large{number}", size=5_000_000) for number in range(many)]
-    smaller = [msgspec.structs.replace(view(f"small{number}"), id=one) for number, one in enumerate(ids)]
-    service.answers |= {"site.ls": [*larger, *smaller], "site.get": one, "site.get-batch": Content(1, "x", small())}
-    result = get_tree(service.client(""), URL, "", tmp_path / "out")
-    assert (result.files, len(tree(tmp_path))) == (many + len(ids), many + len(ids))
 
 
 @pytest.mark.parametrize(

@@ -6,27 +6,19 @@ import os
 import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from keystead import direct_io
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from keystead.core.formats.aead import Readable
 
 OWNER_ONLY, OWNER_FOLDER = 0o600, 0o700
 _buffers = direct_io.Buffers(4 * 1024 * 1024, 4)
-
-
-class NewFile(NamedTuple):
-    """A file that is to be in a folder; `modified` is what becomes its time."""
-
-    name: str
-    data: bytes
-    modified: datetime
 
 
 def prepare(folder: Path, *, overwrite: bool) -> None:
@@ -83,11 +75,10 @@ def write_file(path: Path, chunks: Iterable[Readable], modified: datetime | None
             _buffers.give(buffer)
 
 
-def write_files(folder: str, files: Sequence[NewFile]) -> None:
-    """Write small files into one folder. Each is written as by `write_file`, and errors are the same."""
-    for name, data, modified in files:
-        with _created(folder, name, modified) as descriptor:
-            direct_io.write(descriptor, memoryview(data))
+def write_small_file(folder: str, name: str, data: bytes, modified: datetime) -> None:
+    """The same for a file that is there whole; text in place of paths, for this is done thousands of times."""
+    with _created(folder, name, modified) as descriptor:
+        direct_io.write(descriptor, memoryview(data))
 
 
 def _fill(descriptor: int, chunks: Iterable[Readable], buffer: memoryview) -> None:
@@ -120,7 +111,7 @@ def _created(folder: str, name: str, modified: datetime | None) -> Iterator[int]
                 os.utime(descriptor, ns=(nanoseconds, nanoseconds))
         finally:
             os.close(descriptor)
-        os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105 - text paths: this is done for thousands of files
+        os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105 - text paths, see `write_small_file`
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108 - as above

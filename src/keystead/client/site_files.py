@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
-from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,14 +28,13 @@ from keystead.api.types.sites import (
     UploadBatch,
     UploadFile,
 )
-from keystead.client.local_files import NewFile, make_folder, prepare, write_file, write_files
+from keystead.client.local_files import make_folder, prepare, write_file, write_small_file
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
 from keystead.core.stores.files import CHUNK_BYTES
 from keystead.core.stores.paths import check_name, join_path, split_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
 
     from keystead.api.call import Content
     from keystead.client.client import Client
@@ -53,12 +50,6 @@ GET_BYTES = 128 * 1024 * 1024
 ENTRY_BYTES = 128
 """What a file of a batch takes beside its path and its bytes, at most."""
 PAGE = 1_000
-WAITING = 2
-"""How many batches or large files wait at most while one of their kind is under way."""
-WRITERS, GROUPS = 2, 16
-"""Threads that write small files, and how many groups of them may wait for those."""
-GROUP_BYTES = 2 * 1024 * 1024
-"""Of small files that are written in one go, about."""
 PIECE = 4 * 1024 * 1024
 
 
@@ -89,93 +80,18 @@ class GetResult(msgspec.Struct, frozen=True):
     bytes: int
 
 
-# -- progress -----------------------------------------------------------------------------------------------------------------------
-
-
-class _Stopped(Exception):
-    """Another part of the same copy failed, or was interrupted."""
-
-
 class _Moved:
-    """Counts the bytes that several threads have moved, and tells of them."""
+    """Counts the bytes that were moved, and tells of them."""
 
     def __init__(self, on_progress: Progress | None) -> None:
         self._on_progress = on_progress
-        self._lock = threading.Lock()
         self._bytes = 0
-        self._stopped = False
 
     def more(self, size: int) -> None:
-        """So many bytes more. Raises: `_Stopped`."""
-        with self._lock:
-            if self._stopped:
-                raise _Stopped
-            self._bytes += size
-            if self._on_progress is not None:
-                self._on_progress(self._bytes)
-
-    def stop(self) -> None:
-        """Have whoever moves something now end at its next piece."""
-        with self._lock:
-            self._stopped = True
-
-
-class _Lane:
-    """Parts of one kind: how many go on at one time, each in a thread, and how many may wait for those."""
-
-    def __init__(self, threads: int, waiting: int) -> None:
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="copy-files")
-        self.most = threads + waiting
-        self.under_way: set[Future[None]] = set()
-
-
-class _Beside:
-    """Parts of one copy that go on beside it, of two kinds; a context. The first that fails ends them all, before the block is left.
-
-    Args:
-        large: large files. One goes up at a time: a server lets one person have few uploads under way, and the next would wait unread.
-        small: batches, or writing what came in them.
-    """
-
-    def __init__(self, moved: _Moved, *, large: _Lane, small: _Lane) -> None:
-        self.large, self.small = large, small
-        self._moved = moved
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
-        try:
-            if kind is None:
-                wait(self.large.under_way | self.small.under_way, return_when=FIRST_EXCEPTION)
-                self._collect()
-        finally:
-            self._moved.stop()
-            for lane in (self.large, self.small):
-                lane.pool.shutdown(wait=True, cancel_futures=True)
-
-    def start(self, lane: _Lane, act: Callable[..., None], *arguments: object) -> None:
-        """Do something beside the rest; waits where much of its kind is under way. Raises: what an earlier part raised."""
-        self._collect()
-        if len(lane.under_way) >= lane.most:
-            wait(lane.under_way, return_when=FIRST_COMPLETED)
-        lane.under_way.add(lane.pool.submit(act, *arguments))
-
-    def share(self, lane: _Lane, act: Callable[..., None], *arguments: object) -> None:
-        """Do something beside the rest, or at once where much is under way: who takes an answer must not stop taking it. Raises: as `start`."""
-        self._collect()
-        if len(lane.under_way) >= lane.most:
-            act(*arguments)
-        else:
-            lane.under_way.add(lane.pool.submit(act, *arguments))
-
-    def _collect(self) -> None:
-        """Let go of what is done."""
-        for lane in (self.large, self.small):
-            done = [one for one in lane.under_way if one.done()]
-            lane.under_way.difference_update(done)
-            for one in done:
-                one.result()
+        """So many bytes more."""
+        self._bytes += size
+        if self._on_progress is not None:
+            self._on_progress(self._bytes)
 
 
 # -- in -----------------------------------------------------------------------------------------------------------------------------
@@ -205,19 +121,17 @@ def put_tree(client: Client, site: str, local: Path, path: str = "", on_progress
         site: URL or id.
         local: the folder.
         path: the folder of the site; the top of it by default.
-        on_progress: told how many bytes are done, by one thread at a time.
+        on_progress: told how many bytes are done.
 
     Raises:
         InvalidRequest: `file_unreadable`, or a path that is none.
         KeysteadError: what the service answered; files before it are in.
     """
-    moved = _Moved(on_progress)
     skipped: list[str] = []
-    with _Beside(moved, large=_Lane(1, WAITING), small=_Lane(1, WAITING)) as beside:
-        run = _Put(client, site, split_path(path), moved, beside)
-        for names, source, size in _walk(local, skipped):
-            run.add(names, source, size)
-        run.flush()
+    run = _Put(client, site, split_path(path), _Moved(on_progress))
+    for names, source, size in _walk(local, skipped):
+        run.add(names, source, size)
+    run.flush()
     return PutResult(run.uploaded, run.unchanged, run.uploaded + run.unchanged, run.bytes, len(skipped), run.refused)
 
 
@@ -245,15 +159,13 @@ def _walk(local: Path, skipped: list[str]) -> Iterator[tuple[tuple[str, ...], st
 class _Put:
     """One copy into a site under way."""
 
-    def __init__(self, client: Client, site: str, top: tuple[str, ...], moved: _Moved, beside: _Beside) -> None:
+    def __init__(self, client: Client, site: str, top: tuple[str, ...], moved: _Moved) -> None:
         self.uploaded = self.unchanged = self.bytes = 0
         self.refused: list[Refused] = []
         self._client = client
         self._site = site
         self._top = top
         self._moved = moved
-        self._beside = beside
-        self._counting = threading.Lock()
         self._files: list[BatchFile] = []
         self._folders: list[str] = []
         self._waiting = 0
@@ -275,13 +187,18 @@ class _Put:
             self._room(path, len(data))
             self._files.append(BatchFile(path=path, data=data, modified=file.modified))
         else:
-            self._beside.start(self._beside.large, self._send_alone, source, path)
+            with _Source(source) as file:
+                view = file.send(self._client, self._site, path, self._moved)
+            self._count(int(not view.unchanged), int(view.unchanged), view.size_bytes)
 
     def flush(self) -> None:
-        """Have what is in the batch sent."""
+        """Send what is in the batch."""
         if self._files or self._folders:
-            self._beside.start(self._beside.small, self._send, UploadBatch(site=self._site, files=self._files, folders=self._folders))
+            batch = UploadBatch(site=self._site, files=self._files, folders=self._folders)
+            result: BatchResult = self._client.call("site.put-batch", batch)
             self._files, self._folders, self._waiting = [], [], 0
+            self._moved.more(result.size_bytes)
+            self._count(result.uploaded, result.unchanged, result.size_bytes)
 
     def _room(self, path: str, size: int) -> None:
         needed = len(path.encode()) + size + ENTRY_BYTES
@@ -289,21 +206,10 @@ class _Put:
             self.flush()
         self._waiting += needed
 
-    def _send(self, batch: UploadBatch) -> None:
-        result: BatchResult = self._client.call("site.put-batch", batch)
-        self._moved.more(result.size_bytes)
-        self._count(result.uploaded, result.unchanged, result.size_bytes)
-
-    def _send_alone(self, source: str, path: str) -> None:
-        with _Source(source) as file:
-            view = file.send(self._client, self._site, path, self._moved)
-        self._count(int(not view.unchanged), int(view.unchanged), view.size_bytes)
-
     def _count(self, uploaded: int, unchanged: int, size: int) -> None:
-        with self._counting:
-            self.uploaded += uploaded
-            self.unchanged += unchanged
-            self.bytes += size
+        self.uploaded += uploaded
+        self.unchanged += unchanged
+        self.bytes += size
 
 
 class _Source:
@@ -454,7 +360,7 @@ def get_tree(
         path: the folder of the site.
         folder: made where it does not exist; what is written is for its owner alone.
         overwrite: whether the folder may hold something already; files of the same names are replaced.
-        on_progress: told how many bytes are done, by one thread at a time.
+        on_progress: told how many bytes are done.
 
     Raises:
         Conflict: `folder_not_empty`.
@@ -464,41 +370,40 @@ def get_tree(
     """
     prepare(folder, overwrite=overwrite)
     top = split_path(path)
-    moved = _Moved(on_progress)
+    run = _Get(client, site, _Moved(on_progress))
     folders = 0
-    with _Beside(moved, large=_Lane(2, WAITING), small=_Lane(WRITERS, GROUPS)) as beside:
-        run = _Get(client, site, moved, beside)
-        for names, view in _listed(client, site, top, recursive=True):
-            below = names[len(top) :]
-            if not below:
-                raise Conflict("not_a_folder", "the path names a file, not a folder", "leave out --recursive")
-            place = "/".join((str(folder), *below[:-1]))
-            if view.kind == "folder":
-                folders += 1
-                make_folder(Path(place, view.name))
-            elif view.kind == "file":
-                run.add(view, place)
-        run.flush()
+    for names, view in _listed(client, site, top, recursive=True):
+        below = names[len(top) :]
+        if not below:
+            raise Conflict("not_a_folder", "the path names a file, not a folder", "leave out --recursive")
+        place = "/".join((str(folder), *below[:-1]))
+        if view.kind == "folder":
+            folders += 1
+            make_folder(Path(place, view.name))
+        elif view.kind == "file":
+            run.add(view, place)
+    run.flush()
     return GetResult(str(folder), run.files, folders, run.bytes)
 
 
 class _Get:
-    """One copy out of a site under way."""
+    """One copy out of a site under way.
 
-    def __init__(self, client: Client, site: str, moved: _Moved, beside: _Beside) -> None:
+    It has no threads: what the service does for it has some, and beside those they would mostly wait for their turn to run Python.
+    """
+
+    def __init__(self, client: Client, site: str, moved: _Moved) -> None:
         self.files = self.bytes = 0
         self._client = client
         self._site = site
         self._moved = moved
-        self._beside = beside
-        self._counting = threading.Lock()
         self._wanted: dict[str, tuple[FileView, str]] = {}
         self._size = 0
 
     def add(self, view: FileView, folder: str) -> None:
         """A small file for the next batch, or a large one by itself."""
         if view.size_bytes > SMALL_FILE:
-            self._beside.start(self._beside.large, self._get_alone, view, folder)
+            self._get_alone(view, folder)
             return
         if self._size + view.size_bytes > GET_BYTES or len(self._wanted) == MAX_GET_FILES:
             self.flush()
@@ -506,13 +411,11 @@ class _Get:
         self._size += view.size_bytes
 
     def flush(self) -> None:
-        """Fetch those that wait, and have them written, folder by folder: two threads in one folder would wait for each other."""
+        """Fetch those that wait."""
         if not self._wanted:
             return
         content: Content = self._client.call("site.get-batch", GetBatch(site=self._site, files=list(self._wanted)))
         late: list[tuple[FileView, str]] = []
-        group: list[NewFile] = []
-        place, size = "", 0
         for file_id, data in frames.split(content.chunks, largest=CHUNK_BYTES):
             found = self._wanted.pop(file_id, None)
             if found is None:
@@ -521,35 +424,23 @@ class _Get:
                 late.append(found)
                 continue
             view, folder = found
-            if group and (folder != place or size > GROUP_BYTES):
-                self._beside.share(self._beside.small, self._write, place, group)
-                group, size = [], 0
-            place = folder
-            group.append(NewFile(view.name, data, view.modified))
-            size += len(data)
-        if group:
-            self._beside.share(self._beside.small, self._write, place, group)
+            write_small_file(folder, view.name, data, view.modified)
+            self._moved.more(len(data))
+            self._count(len(data))
         late += self._wanted.values()
         self._wanted, self._size = {}, 0
         for view, folder in late:  # it was deleted or has become large since the folder was listed
             with suppress(NotFound):
                 self._get_alone(view, folder)
 
-    def _write(self, folder: str, group: list[NewFile]) -> None:
-        write_files(folder, group)
-        size = sum(len(file.data) for file in group)
-        self._moved.more(size)
-        self._count(len(group), size)
-
     def _get_alone(self, view: FileView, folder: str) -> None:
         content: Content = self._client.call("site.get", DownloadFile(site=self._site, path=view.path))
         write_file(Path(folder, view.name), _counted(content.chunks, self._moved), view.modified)
-        self._count(1, content.size)
+        self._count(content.size)
 
-    def _count(self, files: int, size: int) -> None:
-        with self._counting:
-            self.files += files
-            self.bytes += size
+    def _count(self, size: int) -> None:
+        self.files += 1
+        self.bytes += size
 
 
 def _counted(chunks: Iterable[bytes], moved: _Moved) -> Iterator[bytes]:
