@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -37,18 +38,20 @@ BLOCK = 16 * MIB
 
 
 def measure(place: Path, plan: Plan) -> list[Figure]:
+    trees = _trees(_with_home(place / "trees"), plan)
+    shutil.rmtree(place / "trees")
+    place = _with_home(place / "large")
     size = LARGE // 16 if plan.quick else LARGE
-    large, tree = place / "large.bin", place / "tree"
+    large = place / "large.bin"
     _write_random(large, size)
-    files = FEW if plan.quick else FILES
-    total = write_tree(tree, files)
+    return [*_large(place, large, plan), *_memory(place, size * HUGE_TIMES), *trees]
+
+
+def _with_home(place: Path) -> Path:
+    place.mkdir()
     with homes.files_home(place / "home"):
         pass
-    return [
-        *_large(place, large, plan),
-        *_memory(place, size * HUGE_TIMES),
-        *_trees(place, tree, files, total, plan),
-    ]
+    return place
 
 
 # -- one large file -------------------------------------------------------------------------------------------------------------------
@@ -106,10 +109,12 @@ def _memory(place: Path, size: int) -> list[Figure]:
 # -- a tree ---------------------------------------------------------------------------------------------------------------------------
 
 
-def _trees(place: Path, tree: Path, files: int, total: int, plan: Plan) -> list[Figure]:
+def _trees(place: Path, plan: Plan) -> list[Figure]:
     """Keystead beside the others in the same run. Nothing is removed before all runs are over: for a while after files were removed from
     a disk of ext4, whoever makes files there searches among their places, and would pay for what another removed.
     """
+    tree, files = place / "tree", FEW if plan.quick else FILES
+    total = write_tree(tree, files)
     puts: dict[str, list[float]] = {}
     gets: dict[str, list[float]] = {}
     unsynced = "rclone, not synced"
