@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,22 @@ from typing import TYPE_CHECKING
 
 from benchmarks import home as homes
 from benchmarks.encrypted_folders import Gocryptfs, Rclone
-from benchmarks.timing import MB, MIB, Figure, Plan, child, in_memory, interleaved, main, peak_megabytes, seconds, settled, share, spread
+from benchmarks.timing import (
+    MB,
+    MIB,
+    Figure,
+    Plan,
+    child,
+    copied,
+    in_memory,
+    interleaved,
+    main,
+    peak_megabytes,
+    seconds,
+    settled,
+    share,
+    spread,
+)
 from benchmarks.trees import FEW, FILES, same, write_tree
 
 from keystead.api.call import Upload
@@ -77,7 +91,7 @@ def _large(place: Path, large: Path, plan: Plan) -> list[Figure]:
 
     def copy() -> float:
         settled(place)
-        taken = seconds(lambda: _copied(large, place / "copy.bin"))
+        taken = seconds(lambda: copied(large, place / "copy.bin"))
         (place / "copy.bin").unlink()
         return size / taken
 
@@ -144,8 +158,8 @@ def _trees(place: Path, plan: Plan) -> list[Figure]:
             _require_same(tree, back / "rclone")
             note(f"{Rclone.version()} crypt", put_synced, get_synced)
             note(unsynced, put_alone, get_alone)
-        copied = seconds(partial(_copied, tree, back / "copy"))
-        note("cp -r and sync, nothing encrypted", copied, copied)
+        taken = seconds(partial(copied, tree, back / "copy"))
+        note("cp -r and sync, nothing encrypted", taken, taken)
     what = f"a tree of {files:,} files, {total / MB:,.0f} MB"
     missing = "; ".join(filter(None, (Gocryptfs.missing(), Rclone.missing())))
     return [_beside(f"put of {what}, durable", puts, missing), _beside(f"get of {what}, on the disk when it ends", gets, missing)]
@@ -164,10 +178,6 @@ def _beside(what: str, found: dict[str, list[float]], missing: str) -> Figure:
 def _require_same(left: Path, right: Path) -> None:
     if not same(left, right):
         raise RuntimeError("the tree that came back is not the one that was put")
-
-
-def _copied(source: Path, target: Path) -> None:
-    subprocess.run(["sh", "-c", 'cp -r "$0" "$1" && sync -f "$1"', source, target], check=True)
 
 
 # -- in a process of its own ----------------------------------------------------------------------------------------------------------

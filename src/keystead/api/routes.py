@@ -735,7 +735,7 @@ SERVICE_ROUTES: tuple[Route, ...] = (
         (sites.UploadBatch, sites.BatchResult),
         body=Body.BATCH,
         max_body=17 * MIB,
-        timeout=290,
+        timeout=290,  # under the time from which on calls take turns (frontends/http/app.py:LONG): it goes beside a large file
     ),
     _site_route(
         "site.get",

@@ -108,7 +108,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
                 connection.rollback()
             keep = not pool.writers  # they queue for the write lock: more than one would mostly wait here
         finally:
-            # One that an error came by is not used again, whatever the error was.
+            # One that an error came by is not kept, whatever the error was: the pool takes it, as it takes any other.
             if keep:
                 pool.writers.append(connection)
             else:
@@ -133,7 +133,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
                 raw.rollback()
             keep = len(pool.readers) < KEPT
         finally:
-            # One that an error came by is not used again, whatever the error was.
+            # One that an error came by is not kept, whatever the error was: the pool takes it, as it takes any other.
             if keep:
                 pool.readers.append(connection)
             else:

@@ -39,7 +39,7 @@ from keystead.frontends.vault_http.routes import API_VERSIONS, SMALL, allowed, f
 from keystead.frontends.vault_http.shapes import MemberInvalidError
 from keystead.vault import strangers
 from keystead.vault.lookup import check_permitted
-from keystead.vault.record import Act, refused
+from keystead.vault.record import MAX_CLIENT_INFO, Act, refused
 from keystead.vault.services import Identity
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ RANDOM_BYTES = 1_024
 """For request ids, taken from the system at a time."""
 MAX_TOKEN = 16 * 1024
 """Characters of a bearer token that are looked at."""
-MAX_CLIENT_INFO = 256
 HEAVY_AT_ONCE = 2
 """Threads for rows that take seconds. The next ones wait, while all others go on."""
 LARGE_AT_ONCE = 16
