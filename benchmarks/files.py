@@ -138,6 +138,7 @@ def _trees(place: Path, plan: Plan) -> list[Figure]:
         gets.setdefault(name, []).append(total / MB / get)
 
     for number in range(plan.runs):
+        in_memory(tree)
         settled(place)
         done = _child(place, "put-tree", str(tree), str(number))
         back = place / f"back-{number}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from keystead.adapters.sql.keystead_schema import mailbox_delegates, onboardings, people, site_members, sites, tenants, tokens
-from keystead.adapters.sql.rows import conflict
+from keystead.adapters.sql.rows import Lookup, conflict
 from keystead.core.access.principal import Role
 from keystead.core.tenancy import Officer, Onboarding, Person, Tenant
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 
-_PERSON = select(people).where(people.c.upn == bindparam("upn"))
-"""A statement of every call, built once."""
+_PERSON = Lookup(select(people).where(people.c.upn == bindparam("upn")))
 
 
 def _tenant(row: Row[tuple[object, ...]]) -> Tenant:
@@ -82,7 +81,7 @@ class SqlTenantRows:
             )
 
     def person(self, upn: str) -> Person | None:
-        row = self._connection.execute(_PERSON, {"upn": upn}).first()
+        row = _PERSON.first(self._connection, upn=upn)
         return _person(row) if row else None
 
     def people(self, tenant_id: str) -> list[Person]:

@@ -80,6 +80,7 @@ def sqlite_engine(path: Path) -> Engine:
             "secure_delete=ON",
             "cache_size=-16384",
             "temp_store=MEMORY",
+            "wal_autocheckpoint=8000",  # 32 MiB: pages that one commit after the other touches reach the database once
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
