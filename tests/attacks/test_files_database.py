@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from keystead.api import frames
 from keystead.api.call import Call, Upload
 from keystead.api.types import sites as s
 from keystead.core.errors import IntegrityFailure, KeysteadError, NotFound
 from keystead.core.formats.file_tree import bits_for, place_of
+from keystead.core.stores.files import MAX_BATCH_FILE
 from keystead.services import files as service
 from keystead.services import tenants
 from keystead.services.sites import open_site
@@ -548,6 +550,16 @@ def look(scene: Scene) -> dict[tuple[str, str], bytes | KeysteadError]:
     return shown
 
 
+def in_batch(scene: Scene, nodes: list[str]) -> dict[str, bytes | None] | KeysteadError:
+    """What is shown to who asks for files by their ids; None for what is gone."""
+    try:
+        found: Content = scene.client(PLANS).call("site.get-batch", s.GetBatch(site=PLANS, files=nodes))
+        parts = frames.split(found.chunks, largest=MAX_BATCH_FILE)
+        return {node: None if data is None else b"".join(bytes(piece) for piece in data) for node, data in parts}
+    except KeysteadError as error:
+        return error
+
+
 def touched(scene: Scene, before: Rows, after: Rows) -> set[tuple[str, str]]:
     """The files of which any row, or any row of their buckets or of their site as a whole, is another than before."""
 
@@ -595,7 +607,7 @@ def test_everything_is_there_before(scene: Scene) -> None:
     }
     assert {key[1] for key, outcome in shown.items() if isinstance(outcome, NotFound)} == {GONE}
     ((sealed,),) = scene.world.sql("SELECT sealed FROM site_trees WHERE site_id = ?", scene.site())
-    assert len(sealed) == 62 + 16 * 4 == 62 + (16 << bits_for(len(content(PLANS))))
+    assert len(sealed) == 62 + 16 * 8 == 62 + (16 << bits_for(2 * len(content(PLANS))))
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -613,6 +625,26 @@ def test_a_file_is_what_it_is_or_refused_R_111(scene: Scene, name: str) -> None:
     for key, outcome in shown.items():
         if key[1] != GONE and (key not in reach or not (attack.hit or attack.gone)):
             assert outcome == content(key[0])[key[1]], f"{key} was not touched: {outcome!r:.80}"
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_file_in_a_batch_is_what_it_is_or_refused_R_111(scene: Scene, name: str) -> None:
+    """R-111: by the ids of a listing nobody is shown more than by a path, one file at a time or all at once."""
+    ATTACKS[name].do(scene)
+    paths = {scene.ids[PLANS, path]: path for path in (X, BEE, LARGE, LARGER, ONE, TWO, EMPTY, *FILLERS[:2], *SAMPLE)} | {
+        scene.deleted: GONE
+    }
+    alone = {path: in_batch(scene, [node]) for node, path in paths.items()}
+    together = in_batch(scene, list(paths))
+    for path in ATTACKS[name].hit:
+        outcome = alone[path]
+        assert not isinstance(outcome, dict) or set(outcome.values()) == {None}, f"{path} was not refused"
+    for outcome in (*alone.values(), together):
+        if isinstance(outcome, dict):
+            assert all(data in (None, content(PLANS).get(paths[node])) for node, data in outcome.items())
+        else:
+            assert isinstance(outcome, IntegrityFailure | NotFound)
+            assert isinstance(outcome, NotFound) or outcome.code in REFUSED, outcome
 
 
 # -- what is written afterwards ---------------------------------------------------------------------------------------------------------
@@ -732,19 +764,19 @@ def test_part_of_a_site_with_its_tree_opens_as_it_was_and_the_rest_does_not(scen
     """The same section: files of the buckets that are put back whole open; those of all others in which anything changed since do not."""
     now = {row["id"]: row for row in rows_of(scene.world, "file_nodes") if row["site_id"] == scene.site()}
     past = {row["id"]: row for row in scene.past["file_nodes"] if row["site_id"] == scene.site()}
-    back = place_of(scene.ids[PLANS, X]) >> 14
-    others = {place_of(node) >> 14 for node in now.keys() | past.keys() if bound(now.get(node)) != bound(past.get(node))} - {back}
+    back = place_of(scene.ids[PLANS, X]) >> 13
+    others = {place_of(node) >> 13 for node in now.keys() | past.keys() if bound(now.get(node)) != bound(past.get(node))} - {back}
     scene.put_back("site_trees", site_id=scene.site())
-    scene.world.sql("DELETE FROM file_nodes WHERE site_id = ? AND place >> 14 = ?", scene.site(), back)
-    insert(scene.world, "file_nodes", [row for row in past.values() if row["place"] >> 14 == back])
+    scene.world.sql("DELETE FROM file_nodes WHERE site_id = ? AND place >> 13 = ?", scene.site(), back)
+    insert(scene.world, "file_nodes", [row for row in past.values() if row["place"] >> 13 == back])
     before = content(PLANS) | {X: b"the second x 0", ONE: noise("one before", 1000), LARGE: noise("large before", 4 * MIB + 5)}
     for (url, path), outcome in look(scene).items():
         if url == PLANS and path != GONE:
-            buckets = {place_of(node) >> 14 for node in scene.way(path)}
+            buckets = {place_of(node) >> 13 for node in scene.way(path)}
             if buckets & others:
                 assert isinstance(outcome, IntegrityFailure)
             else:
-                assert outcome == (before if place_of(scene.ids[PLANS, path]) >> 14 == back else content(PLANS))[path]
+                assert outcome == (before if place_of(scene.ids[PLANS, path]) >> 13 == back else content(PLANS))[path]
 
 
 def test_properties_of_a_node_may_be_those_of_another_day_but_not_of_another_node(scene: Scene) -> None:

@@ -11,7 +11,7 @@ import pytest
 from keystead.api import frames
 from keystead.api.call import Content
 from keystead.api.types.sites import FileView, ListFiles
-from keystead.client.site_files import PAGE, get_tree
+from keystead.client.site_files import BATCHED_FILE, PAGE, get_tree
 from keystead.core.errors import Conflict, IntegrityFailure
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def get(evil: Evil, folder: Path) -> None:
     get_tree(cast("Client", evil), URL, "/top", folder, overwrite=True)
 
 
-@pytest.mark.parametrize("size", [len(EVIL), 2 * 1024 * 1024], ids=["small", "large"])
+@pytest.mark.parametrize("size", [len(EVIL), BATCHED_FILE + 1], ids=["small", "large"])
 def test_a_path_does_not_lead_through_a_link_that_was_there(tmp_path: Path, size: int) -> None:
     """R-190: the server says the path; that no folder of that name was listed before must be noticed."""
     outside = tmp_path / "outside"

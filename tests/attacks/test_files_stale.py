@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +13,11 @@ import pytest
 from keystead.api.call import Call
 from keystead.core.errors import Conflict, KeyDenied
 from keystead.core.stores.files import CHUNK_BYTES
+from keystead.ports.clock import DAY
 from keystead.services import file_locks, files, sites, tenants
 from keystead.services.file_locks import Lock
-from keystead.services.jobs.runner import run_one
+from keystead.services.jobs.runner import run_due, run_one
+from keystead.services.jobs.upkeep import schedule_upkeep
 from support.file_world import FilesWorld, files_world
 from support.world import World
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keystead.ports.tx import Tx
+    from keystead.services.file_reading import Part
     from keystead.services.sites import OpenSite
 
 ADMIN = "admin@contoso.example"
@@ -64,7 +69,55 @@ def test_what_was_opened_before_a_move_began_still_lists_and_reads(ready: FilesW
     assert files.find(services, old, "/folder/a").id in names
     assert files.versions(services, old, "/folder/a")[0].version == 1
     found, gone = files.open_many(services, call, old, names)
-    assert (sorted(data for _node, data in files.read_many(services, call, old, found)), gone) == ([b"1", b"2"], [])
+    assert (sorted(data for _part, data in files.read_many(services, call, old, found)), gone) == ([b"1", b"2"], [])
+
+
+def in_batch(stream: Iterator[tuple[Part, bytes]], data: dict[str, bytes]) -> dict[str, bytes]:
+    """What is left of a stream of many files, put behind what came before: bytes by the file's id."""
+    for part, piece in stream:
+        data[part.file.node.id] = data.get(part.file.node.id, b"") + piece
+    return data
+
+
+@pytest.mark.parametrize("slices", [0, 3, None], ids=["begun", "under-both", "done-and-collected"])
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_a_batch_of_larger_files_goes_on_while_a_move_puts_them_elsewhere(ready: FilesWorld, taken: int, slices: int | None) -> None:
+    """R-109: between two chunks of a file, too, and when what they were in is gone."""
+    services, call, (url,), world = ready.world.services, caller(ready), ready.sites, ready.world
+    tree = {"folder/c": os.urandom(3 * CHUNK_BYTES + 5), "folder/d": os.urandom(2 * CHUNK_BYTES), "folder/e": b""}
+    ready.put(url, tree)
+    old = opened(ready)
+    ids = {path: files.find(services, old, path).id for path in tree}
+    before = world.objects()
+    found, gone = files.open_many(services, call, old, list(ids.values()))
+    stream = files.read_many(services, call, old, found)
+    data = in_batch(islice(stream, taken), {})
+    begin_move(ready, slices or 0)
+    if slices is None:
+        for _look in range(3):
+            run_due(services)
+            world.clock.advance(2 * DAY)
+            world.age_objects(2 * 24 * 3600)
+            schedule_upkeep(services)
+        run_due(services)
+        assert not before & world.objects()
+    assert (in_batch(stream, data), gone) == ({ids[path]: data for path, data in tree.items()}, [])
+
+
+def test_a_batch_ends_between_two_chunks_of_a_file_when_the_customer_says_no(ready: FilesWorld) -> None:
+    """R-109, R-145: what was fetched ahead is not given away either."""
+    services, call, (url,) = ready.world.services, caller(ready), ready.sites
+    data = [bytes([number]) * CHUNK_BYTES for number in range(4)]
+    ready.put(url, {"large": b"".join(data)})
+    old = opened(ready)
+    found, _gone = files.open_many(services, call, old, [files.find(services, old, "/large").id])
+    stream = files.read_many(services, call, old, found)
+    assert next(stream)[1] == data[0]
+    begin_move(ready)
+    assert next(stream)[1] == data[1], "as long as the customer's keys open it goes on"
+    revoke(ready)
+    with pytest.raises(KeyDenied):
+        next(stream)
 
 
 def lock(path: str, token: str) -> Lock:

@@ -14,6 +14,7 @@ from keystead.api.types.vaults import KeyView
 from keystead.api.types.watching import JobView
 from keystead.cli.main import run
 from keystead.client.client import Client
+from keystead.client.http import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +98,7 @@ class FakeService:
     options: GlobalOptions | None = None
     closed: int = 0
     pushed: list[str] = field(default_factory=list)
+    batch_bytes: int = HttpTransport.batch_bytes
 
     def connect(self, options: GlobalOptions) -> FakeService:
         self.options = options

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from cli.fake import WHEN, Cli, FakeService, in_turn
+from keystead import direct_io
 from keystead.api import frames
 from keystead.api.call import Content
 from keystead.api.routes import BY_NAME
 from keystead.api.types import sites as t
 from keystead.client import site_files
+from keystead.client.http import HttpTransport
 from keystead.client.site_files import get_tree, list_tree, put_tree
-from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, Unavailable
+from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound, Unavailable
+from keystead.core.stores.files import MAX_BATCH_FILE
 from support.world import World
 
 if TYPE_CHECKING:
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from keystead.client.client import Client
 
 URL = "https://contoso.example/sites/plans"
+MIB = 1024 * 1024
 ADMIN = "admin@contoso.example"
 
 
@@ -66,7 +72,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
-    """Small files, large ones, an empty one, folders with and without anything, links, a time in the past."""
+    """Small files, middle ones, a large one, an empty one, folders with and without anything, links, a time in the past."""
     folder = tmp_path / "local"
     (folder / "a" / "b").mkdir(parents=True)
     (folder / "empty folder").mkdir()
@@ -74,6 +80,7 @@ def local(tmp_path: Path) -> Path:
         (folder / "a" / f"{number} é.txt").write_bytes(os.urandom(number * 100))
     (folder / "a" / "b" / "large.bin").write_bytes(os.urandom(5 * 1024 * 1024 + 3))
     (folder / "a" / "b" / "middle.bin").write_bytes(os.urandom(site_files.SMALL_FILE))
+    (folder / "a" / "b" / "larger.bin").write_bytes(os.urandom(site_files.BATCHED_FILE + 1))
     (folder / "a" / "link").symlink_to(folder / "a" / "1 é.txt")
     (folder / "a" / "outside").symlink_to("/etc")
     os.mkfifo(folder / "pipe")
@@ -88,12 +95,12 @@ def test_a_tree_goes_in_and_comes_out_the_same_with_its_times(site: Cli, local: 
     put = site("site", "put", URL, str(local), "copy/of", "--recursive", "--json")
     files = {name: path for name, path in tree(local).items() if "link" not in name}
     size = sum(map(len, files.values()))
-    assert put.document == {"uploaded": 32, "unchanged": 0, "files": 32, "bytes": size, "skipped": 3, "refused": []}
+    assert put.document == {"uploaded": 33, "unchanged": 0, "files": 33, "bytes": size, "skipped": 3, "refused": []}
     again = site("site", "put", URL, str(local), "copy/of", "--recursive", "--json")
-    assert (again.document["uploaded"], again.document["unchanged"]) == (0, 32)
+    assert (again.document["uploaded"], again.document["unchanged"]) == (0, 33)
     out = tmp_path / "out"
     got = site("site", "get", URL, "copy", "--output", str(out), "--recursive", "--json")
-    assert got.document == {"output": str(out), "files": 32, "folders": 4, "bytes": size}
+    assert got.document == {"output": str(out), "files": 33, "folders": 4, "bytes": size}
     assert tree(out / "of") == files
     assert (out / "of" / "empty folder").is_dir()
     assert (out / "of" / "a" / "b" / "large.bin").stat().st_mtime_ns == 1_600_000_000_123_000_000
@@ -130,7 +137,7 @@ def test_lists_are_arrays_of_entries(site: Cli, local: Path) -> None:
     assert found[0].keys() == {"name", "path", "kind", "size_bytes", "modified", "version", "id", "unchanged"}
     everything = site("site", "ls", URL, "--recursive", "--json").document
     assert [one["path"] for one in everything][:2] == ["/a", "/a/0 é.txt"]
-    assert len(everything) == 35
+    assert len(everything) == 36
     large = site("site", "ls", URL, "a/b/large.bin", "--json").document
     assert [(one["path"], one["modified"]) for one in large] == [("/a/b/large.bin", "2020-09-13T12:26:40.123000Z")]
     assert "/a/b/large.bin" in site("site", "ls", URL, "a/b").out
@@ -219,13 +226,13 @@ def test_small_files_travel_in_bounded_batches(service: FakeService, tmp_path: P
     done: list[float] = []
     result = put_tree(service.client(""), URL, tmp_path, "in", done.append)
     assert (result.files, result.bytes, done[-1]) == (25, 25 * 900 * 1024, 25 * 900 * 1024)
-    assert all(sum(len(one.data) for one in asked.request.files) <= site_files.BATCH_BYTES for asked in service.asked)
+    assert all(sum(len(one.data) for one in asked.request.files) <= service.batch_bytes for asked in service.asked)
     assert len(service.asked) == 2
 
 
 @pytest.mark.parametrize(
     ("route", "size"),
-    [("site.put-batch", site_files.BATCH_BYTES), ("site.get-batch", site_files.GET_BYTES + site_files.SMALL_FILE)],
+    [("site.put-batch", HttpTransport.batch_bytes), ("site.get-batch", site_files.GET_BYTES + site_files.BATCHED_FILE)],
 )
 def test_batches_go_over_a_slow_line_in_the_time_their_calls_have(route: str, size: int) -> None:
     """Of 500 kbit/s, which all batches under way share: the time of a call counts from its head to the last byte of its body or answer."""
@@ -277,27 +284,37 @@ def test_a_link_in_the_output_is_not_followed(site: Cli, tmp_path: Path) -> None
     assert (tree(outside), (out / "top").read_bytes(), (out / "top").is_symlink()) == ({"kept": b"old"}, b"new", False)
 
 
+@pytest.fixture(params=[False, True], ids=["here", "beside"])
+def beside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether another process writes even the first file."""
+    if request.param:
+        monkeypatch.setattr(site_files, "BESIDE_FILES", 0)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
+
+
+@pytest.mark.usefixtures("beside")
 def test_what_breaks_off_leaves_no_file(service: FakeService, tmp_path: Path) -> None:
     def broken() -> Iterator[bytes]:
         yield b"first"
         raise Unavailable("answer_lost", "gone", "")
 
     service.answers |= {
-        "site.ls": in_turn([view("large", size=5_000_000)]),
-        "site.get": lambda _request: Content(5_000_000, "x", broken()),
+        "site.ls": in_turn([view("large", size=site_files.BATCHED_FILE + 1)]),
+        "site.get": lambda _request: Content(site_files.BATCHED_FILE + 1, "x", broken()),
     }
     with pytest.raises(Unavailable):
         get_tree(service.client(""), URL, "", tmp_path / "out")
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.usefixtures("beside")
 @pytest.mark.parametrize(
     "answer",
     [
         b"short",
         frames.head("22222222-2222-4222-8222-222222222222", 1) + b"x",
         frames.head("11111111-1111-4111-8111-111111111111", 10) + b"short",
-        frames.head("11111111-1111-4111-8111-111111111111", 4 * 1024 * 1024 + 1),
+        frames.head("11111111-1111-4111-8111-111111111111", MAX_BATCH_FILE + 1),
     ],
 )
 def test_frames_that_were_not_asked_for_or_are_not_whole_are_refused(service: FakeService, tmp_path: Path, answer: bytes) -> None:
@@ -307,6 +324,41 @@ def test_frames_that_were_not_asked_for_or_are_not_whole_are_refused(service: Fa
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.usefixtures("beside")
+def test_an_answer_that_breaks_off_leaves_whole_files_alone(service: FakeService, tmp_path: Path) -> None:
+    """Those that were whole are there; of the one it broke off in there is nothing."""
+    ids = [f"{number:08x}-1111-4111-8111-111111111111" for number in range(3)]
+    views = [msgspec.structs.replace(view(f"f{number}", size=3 * MIB), id=name) for number, name in enumerate(ids)]
+
+    def broken() -> Iterator[bytes]:
+        for number, name in enumerate(ids[:2]):
+            yield frames.head(name, 3 * MIB) + bytes([number]) * (3 * MIB)
+        yield frames.head(ids[2], 3 * MIB) + b"begun"
+        raise Unavailable("answer_lost", "gone", "")
+
+    service.answers |= {"site.ls": in_turn(views), "site.get-batch": Content(9 * MIB + 60, "x", broken())}
+    with pytest.raises(Unavailable):
+        get_tree(service.client(""), URL, "", tmp_path / "out")
+    assert tree(tmp_path / "out") == {"f0": bytes(3 * MIB), "f1": b"\1" * (3 * MIB)}
+
+
+def test_a_disk_that_is_full_is_said_whatever_the_size_of_the_file(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int, _data: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(direct_io, "write", full)
+    for size in (1, 3 * MIB):
+        answer = frames.head("11111111-1111-4111-8111-111111111111", size) + bytes(size)
+        service.answers |= {"site.ls": in_turn([view("f", size=size)]), "site.get-batch": Content(len(answer), "x", iter([answer]))}
+        with pytest.raises(InvalidRequest) as caught:
+            get_tree(service.client(""), URL, "", tmp_path / f"{size}")
+        assert caught.value.code == "file_unwritable"
+        assert tree(tmp_path / f"{size}") == {}
+
+
+@pytest.mark.usefixtures("beside")
 def test_a_file_that_grew_or_went_since_it_was_listed_is_fetched_by_itself_or_passed_over(service: FakeService, tmp_path: Path) -> None:
     gone = frames.head("11111111-1111-4111-8111-111111111111", frames.GONE)
     service.answers |= {
@@ -315,7 +367,28 @@ def test_a_file_that_grew_or_went_since_it_was_listed_is_fetched_by_itself_or_pa
         "site.get": Content(3, "x", iter([b"new"])),
     }
     result = get_tree(service.client(""), URL, "", tmp_path / "out")
-    assert (result.files, tree(tmp_path / "out")) == (1, {"f": b"new"})
+    assert (result.files, result.bytes, tree(tmp_path / "out")) == (1, 3, {"f": b"new"})
+
+
+@pytest.mark.usefixtures("beside")
+def test_files_that_go_while_a_copy_is_under_way_are_passed_over(service: FakeService, tmp_path: Path) -> None:
+    """Before they are read, or in the middle; the others come, and are counted."""
+    ids = [f"{number:08x}-1111-4111-8111-111111111111" for number in range(4)]
+    views = [msgspec.structs.replace(view(f"f{number}"), id=name) for number, name in enumerate(ids)]
+
+    def going() -> Iterator[bytes]:
+        yield b"half"
+        raise NotFound("file_not_found", "gone", "")
+
+    def alone(request: t.DownloadFile) -> Content:
+        if request.path == "/f0":
+            raise NotFound("file_not_found", "gone", "")
+        return Content(8, "x", going()) if request.path == "/f1" else Content(4, "x", iter([b"late"]))
+
+    answer = b"".join(frames.head(name, frames.GONE) for name in ids[:2]) + frames.head(ids[3], 1) + b"3"
+    service.answers |= {"site.ls": in_turn(views), "site.get-batch": Content(len(answer), "x", iter([answer])), "site.get": alone}
+    result = get_tree(service.client(""), URL, "", tmp_path / "out")
+    assert (result.files, result.bytes, tree(tmp_path / "out")) == (2, 5, {"f2": b"late", "f3": b"3"})
 
 
 @pytest.mark.parametrize("size", [1, 7, 19, 20, 21, 1_000])
@@ -324,7 +397,8 @@ def test_frames_are_split_whatever_pieces_they_come_in(size: int) -> None:
     data = [b"", b"x", bytes(300), b"end"]
     whole = b"".join(frames.head(name, len(one)) + one for name, one in zip(ids, data, strict=True))
     pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
-    assert list(frames.split(pieces, largest=300)) == list(zip(ids, data, strict=True))
+    found = [(name, b"".join(parts or ())) for name, parts in frames.split(pieces, largest=300)]
+    assert found == list(zip(ids, data, strict=True))
 
 
 def test_a_folder_that_cannot_be_written_is_said(service: FakeService, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
         write_file(tmp_path / "f", [bytes(5 * MIB)])
     assert caught.value.code == "file_unwritable"
     with pytest.raises(InvalidRequest):
-        write_small_file(str(tmp_path), "f", b"new", WHEN)
+        write_small_file(str(tmp_path), "f", [memoryview(b"new")], WHEN)
     assert list(tmp_path.iterdir()) == [tmp_path / "f"]
     assert (tmp_path / "f").read_bytes() == b"before"
 
@@ -101,7 +101,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).symlink_to(tmp_path / "kept")
     write_file(tmp_path / "one", [b"1"])
-    write_small_file(str(tmp_path), "two", b"2", WHEN)
-    assert [(tmp_path / name).read_bytes() for name in ("kept", "one", "two")] == [b"old", b"1", b"2"]
+    write_small_file(str(tmp_path), "two", [memoryview(b"2"), memoryview(b"!")], WHEN)
+    assert [(tmp_path / name).read_bytes() for name in ("kept", "one", "two")] == [b"old", b"1", b"2!"]
     assert not (tmp_path / "one").is_symlink()
     assert (tmp_path / "two").stat().st_mtime == pytest.approx(WHEN.timestamp(), abs=0.001)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from keystead.api import frames
 from keystead.api.call import Call
-from keystead.api.types.sites import CreateSite
+from keystead.api.types.sites import CreateSite, GetBatch
 from keystead.core.audit.record import RecordType
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, KeyDenied, KeysteadError, NotFound, PreconditionFailed
-from keystead.core.stores.files import CHUNK_BYTES, NodeKind
+from keystead.core.stores.files import CHUNK_BYTES, MAX_BATCH_FILE, NodeKind
 from keystead.core.stores.paths import MAX_NAMES
 from keystead.ports.tx import AuditQuery
-from keystead.services import file_chunks, files, sites, tenants
+from keystead.services import file_changes, file_chunks, files, site_files, sites, tenants
 from keystead.services.files import NewFile
 from keystead.services.jobs.runner import run_due
 from keystead.services.jobs.upkeep import schedule_upkeep
@@ -24,10 +25,11 @@ from support.file_world import FilesWorld, files_world
 from support.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from keystead.core.stores.files import Node
+    from keystead.services.file_reading import Part
     from keystead.services.sites import OpenSite
 
 ADMIN = "admin@contoso.example"
@@ -49,6 +51,13 @@ class Bench:
 
     def read(self, path: str, **options: Any) -> bytes:
         return b"".join(files.read(self.world.services, self.caller, self.opened, self.find(path), **options))
+
+    def many(self, found: Sequence[Part]) -> dict[str, bytes]:
+        """What opening many files has found, read: bytes by the file's id."""
+        data: dict[str, bytes] = {}
+        for part, chunk in files.read_many(self.world.services, self.caller, self.opened, found):
+            data[part.file.node.id] = data.get(part.file.node.id, b"") + chunk
+        return data
 
     def find(self, path: str) -> Node:
         return files.find(self.world.services, self.opened, path)
@@ -317,12 +326,114 @@ def test_many_small_files_share_objects_and_come_about_together(bench: Bench) ->
     found, gone = files.open_many(bench.world.services, bench.caller, bench.opened, [entry.node.id for entry in done])
     assert gone == []
     by_id = {entry.node.id: data for entry, data in zip(done, tree.values(), strict=True)}
-    assert {node.id: data for node, data in files.read_many(bench.world.services, bench.caller, bench.opened, found)} == by_id
+    assert bench.many(found) == by_id
     again = files.put_many(bench.world.services, bench.caller, bench.opened, [NewFile(path, data) for path, data in tree.items()])
     assert all(entry.unchanged for entry in again)
     changed = [NewFile(path, data + b"!") for path, data in list(tree.items())[:5]]
     assert [entry.node.version for entry in files.put_many(bench.world.services, bench.caller, bench.opened, changed)] == [2] * 5
     bench.counts_hold()
+
+
+def test_larger_files_of_a_batch_are_cut_like_any_other_and_keep_what_did_not_change(bench: Bench) -> None:
+    """R-112."""
+    services, caller = bench.world.services, bench.caller
+    tree = {f"f{chunks}": os.urandom(chunks * CHUNK_BYTES + 10) for chunks in (1, 2, 3)} | {"whole": os.urandom(MAX_BATCH_FILE)}
+    done = files.put_many(services, caller, bench.opened, [NewFile(path, data) for path, data in tree.items()])
+    ids = {path: entry.node.id for path, entry in zip(tree, done, strict=True)}
+    assert {path: bench.read(path) for path in tree} == tree
+    found, gone = files.open_many(services, caller, bench.opened, list(ids.values()))
+    assert (bench.many(found), gone) == ({ids[path]: data for path, data in tree.items()}, [])
+    assert [part.number for part in found if part.file.node.id == ids["f3"]] == [0, 1, 2, 3]
+    before = {row[0] for row in bench.chunks()}
+    tree["f2"] = tree["f2"][:CHUNK_BYTES] + b"!" + tree["f2"][CHUNK_BYTES + 1 :] + b"more"
+    tree["whole"] = tree["whole"][:CHUNK_BYTES]
+    again = files.put_many(services, caller, bench.opened, [NewFile(path, data) for path, data in tree.items()])
+    assert [(entry.node.version, entry.unchanged) for entry in again] == [(1, True), (2, False), (1, True), (2, False)]
+    assert {path: bench.read(path) for path in tree} == tree
+    assert len({row[0] for row in bench.chunks()} - before) == 2
+    assert len({row[0] for row in bench.chunks(ids["f2"])} & before) == 3
+    bench.counts_hold()
+
+
+def test_a_chunk_that_is_gone_from_a_larger_file_of_many_is_told_for_that_file(lite: Bench) -> None:
+    """R-112: the others are unaffected."""
+    tree = [NewFile(f"f{number}", os.urandom(2 * CHUNK_BYTES)) for number in range(3)]
+    done = files.put_many(lite.world.services, lite.caller, lite.opened, tree)
+    _objects_of(lite, "f1")[1].unlink()
+    for entry, file in zip(done, tree, strict=True):
+        found, _gone = files.open_many(lite.world.services, lite.caller, lite.opened, [entry.node.id])
+        if file.path == "f1":
+            refused(IntegrityFailure, "file_damaged", partial(lite.many, found))
+        else:
+            assert lite.many(found) == {entry.node.id: file.data}
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, MAX_BATCH_FILE, MAX_BATCH_FILE + 1])
+def test_a_file_goes_out_in_a_batch_up_to_its_largest_size(lite: Bench, size: int) -> None:
+    """R-112: one with a byte more is named as one that is not in the answer."""
+    services, caller, data = lite.world.services, lite.caller, os.urandom(size)
+    ids = [lite.put("f", data).node.id, lite.put("beside", b"beside").node.id]
+    answer = site_files.download_batch(services, caller, GetBatch(site=URL, files=ids))
+    pieces = [bytes(piece) for piece in answer.chunks]
+    assert sum(map(len, pieces)) == answer.size
+    found = {
+        node: b"".join(map(bytes, parts)) if parts is not None else None for node, parts in frames.split(pieces, largest=MAX_BATCH_FILE)
+    }
+    assert found == {ids[0]: data if size <= MAX_BATCH_FILE else None, ids[1]: b"beside"}
+
+
+def test_a_larger_file_that_was_put_back_is_refused_in_a_batch(lite: Bench) -> None:
+    """R-111: its older version is there whole, and is not shown for the newer one."""
+    services, caller, opened = lite.world.services, lite.caller, lite.opened
+    node = files.put_many(services, caller, opened, [NewFile("f", os.urandom(2 * CHUNK_BYTES))])[0].node
+    lite.put("f", os.urandom(2 * CHUNK_BYTES))
+    now = lite.find("f")
+    columns = "version = ?, manifest_digest = ?, size = ?"
+    lite.world.sql(f"UPDATE file_nodes SET {columns} WHERE id = ?", node.version, node.manifest_digest, node.size, node.id)  # noqa: S608
+    error = refused(IntegrityFailure, "file_rolled_back", lambda: files.open_many(services, caller, opened, [node.id]))
+    assert node.id in error.detail
+    lite.world.sql(f"UPDATE file_nodes SET {columns} WHERE id = ?", now.version, now.manifest_digest, now.size, now.id)  # noqa: S608
+    assert files.open_many(services, caller, opened, [node.id])[1] == []
+
+
+def test_a_batch_whose_kept_chunks_went_meanwhile_says_which_file_to_send_again(lite: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-112: among thousands of files; nothing of the batch is in."""
+    services, caller, opened = lite.world.services, lite.caller, lite.opened
+    first, second, third = (os.urandom(CHUNK_BYTES) for _ in range(3))
+    lite.put("f", first, second)
+    commit = file_changes.committed
+
+    def late(*args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(files, "committed", commit)
+        files.delete(services, caller, opened, "f")
+        lite.put("f", b"another")
+        return commit(*args, **named)
+
+    monkeypatch.setattr(files, "committed", late)
+    batch = [NewFile("f", first + third), NewFile("new", b"new")]
+    error = refused(Conflict, "file_busy", lambda: files.put_many(services, caller, opened, batch))
+    assert lite.find("f").id in error.detail
+    assert lite.names() == ["f"]
+    assert lite.read("f") == b"another"
+    lite.counts_hold()
+
+
+def test_a_batch_keeps_chunks_though_a_version_between_did_without_them(lite: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-112: they are in use again, and stay as long as the newest version does."""
+    services, caller, opened = lite.world.services, lite.caller, lite.opened
+    first, second, third = (os.urandom(CHUNK_BYTES) for _ in range(3))
+    lite.put("f", first, second)
+    commit = file_changes.committed
+
+    def late(*args: Any, **named: Any) -> Any:
+        lite.put("f", third)
+        return commit(*args, **named)
+
+    monkeypatch.setattr(files, "committed", late)
+    (done,) = files.put_many(services, caller, opened, [NewFile("f", first + third)])
+    assert (done.node.version, lite.read("f")) == (3, first + third)
+    assert [row[3] for row in lite.chunks() if row[0] in lite.order("f")] == [None, None]
+    lite.counts_hold()
 
 
 def test_a_batch_with_one_bad_file_leaves_nothing(lite: Bench) -> None:
@@ -332,7 +443,7 @@ def test_a_batch_with_one_bad_file_leaves_nothing(lite: Bench) -> None:
     for kind, code, bad in (
         (InvalidRequest, "path_invalid", NewFile("../up", b"x")),
         (InvalidRequest, "path_repeated", NewFile("good.txt", b"y")),
-        (InvalidRequest, "file_too_large", NewFile("large", bytes(CHUNK_BYTES + 1))),
+        (InvalidRequest, "file_too_large", NewFile("large", bytes(MAX_BATCH_FILE + 1))),
         (InvalidRequest, "media_type_invalid", NewFile("typed", b"x", media_type="text/plain\n")),
         (Conflict, "not_a_folder", NewFile("there/is.txt/below", b"x")),
         (Conflict, "not_a_file", NewFile("there", b"x")),
@@ -594,6 +705,8 @@ def test_a_file_over_the_setting_is_refused(tmp_path: Path) -> None:
     bench = bench_on(world)
     refused(InvalidRequest, "file_too_large", lambda: bench.put("f", size=3 * MIB))
     refused(InvalidRequest, "file_too_large", lambda: bench.put("f", bytes(2 * MIB + 1)))
+    batch = [NewFile("f", bytes(2 * MIB + 1))]
+    refused(InvalidRequest, "file_too_large", lambda: files.put_many(world.services, bench.caller, bench.opened, batch))
     assert world.objects() == set()
     world.close()
 

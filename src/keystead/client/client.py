@@ -19,7 +19,13 @@ WAITING = frozenset({"queued", "running"})
 
 
 class Transport(Protocol):
-    """Carries calls to where the service is."""
+    """Carries calls to where the service is.
+
+    Attributes:
+        batch_bytes: how many bytes of files, names and all, are put in one call at most.
+    """
+
+    batch_bytes: int
 
     def run(self, route: Route, request: Any, *, tenant: str, upload: Upload | None) -> Any:
         """Run one row. Raises what the service raised."""
@@ -44,11 +50,15 @@ class Client:
     Args:
         transport: how.
         tenant: the tenant named on the command line; empty to take it from a UPN in the request, else the caller's own.
+
+    Attributes:
+        batch_bytes: as the transport has it.
     """
 
     def __init__(self, transport: Transport, tenant: str = "") -> None:
         self._transport = transport
         self._tenant = tenant
+        self.batch_bytes = transport.batch_bytes
 
     def call(self, name: str, request: Any = None, *, upload: Upload | None = None) -> Any:
         """Call a route; the answer is an instance of the row's response type, or `Content`.

@@ -55,6 +55,9 @@ class HttpTransport:
         InvalidRequest: not an address, or one that a secret must not be sent to.
     """
 
+    batch_bytes = 15 * 1024 * 1024
+    """A server holds all of it, and it has to get there in the time of one call."""
+
     def __init__(self, url: str, *, token: str = "", home_secret: str = "", as_upn: str = "", certificate: str = "") -> None:
         base, local = _address(url)
         if (token or home_secret) and not local and not base.startswith("https:"):

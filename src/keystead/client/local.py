@@ -26,6 +26,9 @@ class LocalTransport:
         close: closes the stores.
     """
 
+    batch_bytes = 60 * 1024 * 1024
+    """Held once, and for a moment: one commit for four times what a server is sent."""
+
     def __init__(
         self, dispatcher: Dispatcher, principal: Callable[[], Principal], push: Callable[[str], bool], close: Callable[[], None]
     ) -> None:

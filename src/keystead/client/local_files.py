@@ -75,10 +75,11 @@ def write_file(path: Path, chunks: Iterable[Readable], modified: datetime | None
             _buffers.give(buffer)
 
 
-def write_small_file(folder: str, name: str, data: bytes, modified: datetime) -> None:
-    """The same for a file that is there whole; text in place of paths, for this is done thousands of times."""
+def write_small_file(folder: str, name: str, parts: Iterable[memoryview], modified: datetime) -> None:
+    """The same for a small file that is there whole; text in place of paths, for this is done thousands of times."""
     with _created(folder, name, modified) as descriptor:
-        direct_io.write(descriptor, memoryview(data))
+        for part in parts:
+            direct_io.write(descriptor, part)
 
 
 def _fill(descriptor: int, chunks: Iterable[Readable], buffer: memoryview) -> None:

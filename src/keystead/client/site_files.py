@@ -1,21 +1,20 @@
 """Copying between folders and sites: the loops that the command line, the demo and the benchmarks share.
 
-Small files travel in batches, large ones each as a stream; memory stays flat. Symbolic links are not followed. What comes from a server is
-checked before it becomes a file name: it never leads out of the folder that was named.
+Files travel in batches, large ones each as a stream; memory stays flat. Symbolic links are not followed. What comes from a server is checked
+before it becomes a file name: it never leads out of the folder that was named.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import msgspec
 
-from keystead.api import frames
 from keystead.api.call import Upload
 from keystead.api.types.sites import (
     MAX_GET_FILES,
@@ -28,9 +27,10 @@ from keystead.api.types.sites import (
     UploadBatch,
     UploadFile,
 )
-from keystead.client.local_files import make_folder, prepare, write_file, write_small_file
+from keystead.client import beside
+from keystead.client.local_files import make_folder, prepare, write_file
+from keystead.client.tree_writer import Place, Task, WriterBeside, WriterHere
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
-from keystead.core.stores.files import CHUNK_BYTES
 from keystead.core.stores.paths import check_name, join_path, split_path
 
 if TYPE_CHECKING:
@@ -38,12 +38,15 @@ if TYPE_CHECKING:
 
     from keystead.api.call import Content
     from keystead.client.client import Client
+    from keystead.client.tree_writer import TreeWriter
 
     Progress = Callable[[float], None]
 
+BATCHED_FILE = 12 * 1024 * 1024
+"""Files of at most this many bytes travel in batches: a batch that goes in is one commit, and waits for the disk once."""
 SMALL_FILE = 1024 * 1024
-"""Files of at most this many bytes travel in batches."""
-BATCH_BYTES = 15 * 1024 * 1024
+"""Of at most this many bytes: where batches cannot be large, these go in apart from larger ones, with as many as possible in each."""
+LARGE_BATCH = 4 * BATCHED_FILE
 BATCH_FILES = 2_000
 GET_BYTES = 128 * 1024 * 1024
 """What one answer with many files holds at most, about: it is streamed, and the more it holds the less often the same rows are looked at."""
@@ -51,6 +54,8 @@ ENTRY_BYTES = 128
 """What a file of a batch takes beside its path and its bytes, at most."""
 PAGE = 1_000
 PIECE = 4 * 1024 * 1024
+BESIDE_FILES, BESIDE_BYTES = 250, 16 * 1024 * 1024
+"""From how many files or bytes on another process writes them: to start one takes a tenth of a second."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -85,9 +90,9 @@ class _Moved:
 
     def __init__(self, on_progress: Progress | None) -> None:
         self._on_progress = on_progress
-        self._bytes = 0
+        self._bytes = 0.0
 
-    def more(self, size: int) -> None:
+    def more(self, size: float) -> None:
         """So many bytes more."""
         self._bytes += size
         if self._on_progress is not None:
@@ -131,7 +136,7 @@ def put_tree(client: Client, site: str, local: Path, path: str = "", on_progress
     run = _Put(client, site, split_path(path), _Moved(on_progress))
     for names, source, size in _walk(local, skipped):
         run.add(names, source, size)
-    run.flush()
+    run.finish()
     return PutResult(run.uploaded, run.unchanged, run.uploaded + run.unchanged, run.bytes, len(skipped), run.refused)
 
 
@@ -156,6 +161,29 @@ def _walk(local: Path, skipped: list[str]) -> Iterator[tuple[tuple[str, ...], st
             raise _unreadable(folder, error) from None
 
 
+class _Batch:
+    """What waits to be sent together; `waiting`: bytes of the request it will be, at most.
+
+    Its files lie in one buffer that is used again and again: fresh memory for all of them would take longer than to read them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._buffer = memoryview(bytearray(most))
+        self.empty()
+
+    def empty(self) -> None:
+        """What was in it may be overwritten from now on."""
+        self.files: list[BatchFile] = []
+        self.folders: list[str] = []
+        self.waiting = self._used = 0
+
+    def taken_in(self, file: _Source) -> bytes:
+        """All of a file there is room for. They are bytes to whoever looks at them until the batch is emptied."""
+        view = file.into(self._buffer[self._used : self._used + file.size])
+        self._used += len(view)
+        return cast("bytes", view)
+
+
 class _Put:
     """One copy into a site under way."""
 
@@ -166,12 +194,11 @@ class _Put:
         self._site = site
         self._top = top
         self._moved = moved
-        self._files: list[BatchFile] = []
-        self._folders: list[str] = []
-        self._waiting = 0
+        self._small = _Batch(client.batch_bytes)
+        self._middle = self._small if client.batch_bytes >= LARGE_BATCH else _Batch(client.batch_bytes)
 
     def add(self, names: tuple[str, ...], source: str, size: int) -> None:
-        """A folder, a small file into the batch, or a large one by itself."""
+        """A folder or a file into a batch, or a large one by itself. How large it is counts when it is opened."""
         path = join_path((*self._top, *names))
         try:
             split_path(path)
@@ -179,32 +206,36 @@ class _Put:
             self.refused.append(Refused(os.fsencode(source).decode(errors="replace"), error.code))
             return
         if size < 0:
-            self._room(path, 0)
-            self._folders.append(path)
-        elif size <= SMALL_FILE:
-            with _Source(source) as file:
-                data = file.whole()
-            self._room(path, len(data))
-            self._files.append(BatchFile(path=path, data=data, modified=file.modified))
-        else:
-            with _Source(source) as file:
+            self._room(self._small, path, 0).folders.append(path)
+            return
+        with _Source(source) as file:
+            if file.size > BATCHED_FILE:
                 view = file.send(self._client, self._site, path, self._moved)
-            self._count(int(not view.unchanged), int(view.unchanged), view.size_bytes)
+                self._count(int(not view.unchanged), int(view.unchanged), view.size_bytes)
+            else:
+                batch = self._room(self._small if file.size <= SMALL_FILE else self._middle, path, file.size)
+                batch.files.append(BatchFile(path=path, data=batch.taken_in(file), modified=file.modified))
 
-    def flush(self) -> None:
-        """Send what is in the batch."""
-        if self._files or self._folders:
-            batch = UploadBatch(site=self._site, files=self._files, folders=self._folders)
-            result: BatchResult = self._client.call("site.put-batch", batch)
-            self._files, self._folders, self._waiting = [], [], 0
+    def finish(self) -> None:
+        """Send what is left."""
+        for batch in (self._small, self._middle):
+            self._send(batch)
+
+    def _send(self, batch: _Batch) -> None:
+        if batch.files or batch.folders:
+            request = UploadBatch(site=self._site, files=batch.files, folders=batch.folders)
+            result: BatchResult = self._client.call("site.put-batch", request)
+            batch.empty()
             self._moved.more(result.size_bytes)
             self._count(result.uploaded, result.unchanged, result.size_bytes)
 
-    def _room(self, path: str, size: int) -> None:
+    def _room(self, batch: _Batch, path: str, size: int) -> _Batch:
+        """The batch, with room for one more."""
         needed = len(path.encode()) + size + ENTRY_BYTES
-        if self._waiting + needed > BATCH_BYTES or len(self._files) + len(self._folders) == BATCH_FILES:
-            self.flush()
-        self._waiting += needed
+        if batch.waiting + needed > self._client.batch_bytes or len(batch.files) + len(batch.folders) == BATCH_FILES:
+            self._send(batch)
+        batch.waiting += needed
+        return batch
 
     def _count(self, uploaded: int, unchanged: int, size: int) -> None:
         self.uploaded += uploaded
@@ -236,12 +267,15 @@ class _Source:
     def __exit__(self, *_error: object) -> None:
         os.close(self._descriptor)
 
-    def whole(self) -> bytes:
-        """All of it, as long as it is small: what is written to it meanwhile is not sent."""
-        data = self._read(min(self.size, SMALL_FILE))
-        while len(data) < min(self.size, SMALL_FILE) and (piece := self._read(self.size - len(data))):
-            data += piece
-        return data
+    def into(self, buffer: memoryview) -> memoryview:
+        """All of it into a buffer as long as it was when it was opened; the part of the buffer that it fills."""
+        used = 0
+        try:
+            while used < len(buffer) and (read := os.readv(self._descriptor, [buffer[used:]])):
+                used += read
+        except OSError as error:
+            raise _unreadable(self._path, error) from None
+        return buffer[:used]
 
     def send(self, client: Client, site: str, path: str, moved: _Moved) -> FileView:
         """Put it into a site."""
@@ -250,20 +284,16 @@ class _Source:
 
         def read(n: int) -> bytes:  # what is written to it meanwhile is not sent: its size was said
             nonlocal left
-            data = self._read(min(n, left)) if left else b""
+            try:
+                data = os.read(self._descriptor, min(n, left, PIECE)) if left else b""
+            except OSError as error:
+                raise _unreadable(self._path, error) from None
             left -= len(data)
             moved.more(len(data))
             return data
 
         view: FileView = client.call("site.put", request, upload=Upload(self.size, read))
         return view
-
-    def _read(self, n: int) -> bytes:
-        """At most n bytes, and none at the end."""
-        try:
-            return os.read(self._descriptor, min(n, PIECE))
-        except OSError as error:
-            raise _unreadable(self._path, error) from None
 
 
 # -- out ----------------------------------------------------------------------------------------------------------------------------
@@ -343,7 +373,7 @@ def get_file(
     view = entries[0] if len(entries) == 1 and entries[0].kind == "file" and entries[0].path == join_path(names) else None
     content: Content = client.call("site.get", DownloadFile(site=site, path=path, version=version))
     modified = view.modified if view is not None else None
-    write_file(local, _counted(content.chunks, _Moved(on_progress)), modified)
+    write_file(local, _told(content.chunks, _Moved(on_progress)), modified)
     if view is None:
         raise NotFound("file_not_found", "the file was deleted while it was read", "what was read of it was written")
     return view
@@ -370,83 +400,101 @@ def get_tree(
     """
     prepare(folder, overwrite=overwrite)
     top = split_path(path)
-    run = _Get(client, site, _Moved(on_progress))
     folders = 0
-    for names, view in _listed(client, site, top, recursive=True):
-        below = names[len(top) :]
-        if not below:
-            raise Conflict("not_a_folder", "the path names a file, not a folder", "leave out --recursive")
-        place = "/".join((str(folder), *below[:-1]))
-        if view.kind == "folder":
-            folders += 1
-            make_folder(Path(place, view.name))
-        elif view.kind == "file":
-            run.add(view, place)
-    run.flush()
+    with _Get(client, site, _Moved(on_progress)) as run:
+        for names, view in _listed(client, site, top, recursive=True):
+            below = names[len(top) :]
+            if not below:
+                raise Conflict("not_a_folder", "the path names a file, not a folder", "leave out --recursive")
+            place = "/".join((str(folder), *below[:-1]))
+            if view.kind == "folder":
+                folders += 1
+                make_folder(Path(place, view.name))
+            elif view.kind == "file":
+                run.add(view, place)
+        run.finish()
     return GetResult(str(folder), run.files, folders, run.bytes)
 
 
 class _Get:
-    """One copy out of a site under way.
-
-    It has no threads: what the service does for it has some, and beside those they would mostly wait for their turn to run Python.
-    """
+    """One copy out of a site under way. Where it is large, a process of its own writes what this one opens."""
 
     def __init__(self, client: Client, site: str, moved: _Moved) -> None:
         self.files = self.bytes = 0
         self._client = client
         self._site = site
         self._moved = moved
+        self._open = ExitStack()
+        self._writer: TreeWriter = WriterHere()
+        self._seen_files = self._seen_bytes = 0
         self._wanted: dict[str, tuple[FileView, str]] = {}
         self._size = 0
+        self._under_way: dict[str, tuple[FileView, str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.__exit__(*error)  # type: ignore[arg-type]  # as it is called itself
 
     def add(self, view: FileView, folder: str) -> None:
-        """A small file for the next batch, or a large one by itself."""
-        if view.size_bytes > SMALL_FILE:
+        """A file for the next batch, or a large one by itself."""
+        self._seen_files += 1
+        self._seen_bytes += view.size_bytes
+        large = self._seen_files > BESIDE_FILES or self._seen_bytes > BESIDE_BYTES
+        if large and isinstance(self._writer, WriterHere) and beside.can_run(folder):
+            self._settle()
+            self._writer = self._open.enter_context(WriterBeside())
+        if view.size_bytes > BATCHED_FILE:
             self._get_alone(view, folder)
             return
         if self._size + view.size_bytes > GET_BYTES or len(self._wanted) == MAX_GET_FILES:
-            self.flush()
+            self._get_batch()
         self._wanted[view.id] = (view, folder)
         self._size += view.size_bytes
 
-    def flush(self) -> None:
-        """Fetch those that wait."""
-        if not self._wanted:
-            return
-        content: Content = self._client.call("site.get-batch", GetBatch(site=self._site, files=list(self._wanted)))
-        late: list[tuple[FileView, str]] = []
-        for file_id, data in frames.split(content.chunks, largest=CHUNK_BYTES):
-            found = self._wanted.pop(file_id, None)
-            if found is None:
-                raise IntegrityFailure("file_name_invalid", "the service sent a file that was not asked for", "do not trust this server")
-            if data is None:
-                late.append(found)
-                continue
-            view, folder = found
-            write_small_file(folder, view.name, data, view.modified)
-            self._moved.more(len(data))
-            self._count(len(data))
-        late += self._wanted.values()
-        self._wanted, self._size = {}, 0
-        for view, folder in late:  # it was deleted or has become large since the folder was listed
-            with suppress(NotFound):
-                self._get_alone(view, folder)
+    def finish(self) -> None:
+        """Fetch those that wait, until all are written."""
+        if self._wanted:
+            self._get_batch()
+        self._settle()
+
+    def _get_batch(self) -> None:
+        self._settle()
+        wanted, self._wanted = self._wanted, {}
+        size, self._size = self._size, 0
+        content: Content = self._client.call("site.get-batch", GetBatch(site=self._site, files=list(wanted)))
+        # Who looks on is told of the files alone, not of what stands between them.
+        told = _told(content.chunks, self._moved, size / content.size if content.size else 0)
+        self._writer.begin(Task(content.size, [_place(view, folder) for view, folder in wanted.values()], list(wanted)), told)
+        self._under_way = wanted
 
     def _get_alone(self, view: FileView, folder: str) -> None:
+        self._settle()
         content: Content = self._client.call("site.get", DownloadFile(site=self._site, path=view.path))
-        write_file(Path(folder, view.name), _counted(content.chunks, self._moved), view.modified)
-        self._count(content.size)
+        self._writer.begin(Task(content.size, [_place(view, folder)]), _told(content.chunks, self._moved))
+        self._under_way = {view.id: (view, folder)}
 
-    def _count(self, size: int) -> None:
-        self.files += 1
-        self.bytes += size
+    def _settle(self) -> None:
+        """Until all that is under way is written. What an answer had no bytes of is fetched by itself."""
+        while self._under_way:
+            under_way, self._under_way = self._under_way, {}
+            done = self._writer.outcome()
+            self.files += done.files
+            self.bytes += done.bytes
+            for file_id in done.missing:  # it was deleted or has become large since the folder was listed
+                with suppress(NotFound):
+                    self._get_alone(*under_way[file_id])
 
 
-def _counted(chunks: Iterable[bytes], moved: _Moved) -> Iterator[bytes]:
+def _place(view: FileView, folder: str) -> Place:
+    return Place(folder, view.name, view.size_bytes, view.modified)
+
+
+def _told(chunks: Iterable[bytes], moved: _Moved, worth: float = 1.0) -> Iterator[bytes]:
     for chunk in chunks:
         yield chunk
-        moved.more(len(chunk))
+        moved.more(len(chunk) * worth)
 
 
 def _unreadable(path: str | Path, error: OSError) -> InvalidRequest:

@@ -182,12 +182,12 @@ class Change:
                 modified=modified,
             )
         else:
-            node = replace(present, version=number, manifest_digest=digest, size=draft.size, modified=modified, changed=present.changed + 1)
+            node = present._replace(version=number, manifest_digest=digest, size=draft.size, modified=modified, changed=present.changed + 1)
         written = draft.written.site.key_version
         self._versions.append(
             FileVersion(node.id, self._site.id, number, written, manifest, draft.size, len(draft.entries), now, self._call.principal.upn)
         )
-        self._chunks += draft.chunks if node.id == target.node_id else [replace(chunk, node_id=node.id) for chunk in draft.chunks]
+        self._chunks += draft.chunks if node.id == target.node_id else [chunk._replace(node_id=node.id) for chunk in draft.chunks]
         self._stored += sum(chunk.length for chunk in draft.chunks)
         self._size += draft.size - before
         if present is None:
@@ -267,7 +267,8 @@ class Change:
         own = present.id if present is not None else ""
         there = self._tx.files.chunks(self._site.id, kept)
         if len(there) != len(set(kept)) or any(chunk.node_id != own for chunk in there.values()):
-            raise Conflict("file_busy", "the file changed while it was written", "send it again")
+            node_id = own or "that was there"
+            raise Conflict("file_busy", f"the file {node_id} changed while it was written", "send it again")
 
     def _present_chunks(self, present: Node) -> list[str]:
         row = self._tx.files.version(self._site.id, present.id, present.version) if present.version else None
@@ -334,6 +335,16 @@ def check_target(present: Node | None, target: Target) -> None:
 def file_exists(node: Node) -> Conflict:
     """What is raised where something is in the way."""
     return Conflict("file_exists", f"there is a {node.kind} of that path already", "choose another name, or remove it first")
+
+
+def check_size(size: int, most: int) -> None:
+    """Refuse a file of more bytes than the setting `max_file_bytes` allows.
+
+    Raises:
+        InvalidRequest: `file_too_large`.
+    """
+    if size > most:
+        raise InvalidRequest("file_too_large", f"the file has more than {most} bytes", "the setting max_file_bytes decides")
 
 
 def over_quota(url: str, quota: int) -> PreconditionFailed:

@@ -27,7 +27,7 @@ from keystead.direct_io import Buffers
 from keystead.ports.clock import HOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
     from keystead.core.formats.aead import Readable
@@ -38,7 +38,7 @@ OBJECT_BYTES = 8 * 1024 * 1024
 """Of an object that several small chunks share."""
 ALONE = 1024 * 1024
 """Chunks of at least this many bytes have an object each."""
-UNDER_WAY = 3
+UNDER_WAY = 5
 """Objects of one writer on their way to the disk, while the next is sealed."""
 STORES = 8
 """Threads that store, of all writers of the process."""
@@ -56,22 +56,36 @@ _fetches = ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch-chunks")
 _buffers = Buffers(OBJECT_BYTES, KEPT_BUFFERS)
 
 
-def cut(body: Iterable[Readable]) -> Iterator[memoryview]:
+def slices(data: Readable) -> Iterator[Readable]:
+    """The chunks of what is there whole."""
+    if len(data) <= CHUNK_BYTES:
+        if len(data):
+            yield data
+        return
+    view = memoryview(data)
+    for start in range(0, len(view), CHUNK_BYTES):
+        yield view[start : start + CHUNK_BYTES]
+
+
+def cut(body: Iterable[Readable], size: int | None = None) -> Iterator[memoryview]:
     """A stream in pieces of exactly a chunk, the last one shorter; nothing is copied that comes whole.
 
     Args:
         body: pieces of any sizes.
+        size: how many bytes there are, where that is known: then the last piece need not be copied to see whether more comes. Who says a
+            wrong one gets other pieces, and has to refuse them all in the end.
 
     Yields:
         Views that are good until the next one is asked for.
     """
     buffer = _buffers.take()
-    used = 0
+    used = came = 0
     try:
         for piece in body:
             view = memoryview(piece).cast("B")
+            came += len(view)
             while len(view):
-                if not used and len(view) >= CHUNK_BYTES:
+                if not used and (len(view) >= CHUNK_BYTES or came == size):
                     yield view[:CHUNK_BYTES]
                     view = view[CHUNK_BYTES:]
                     continue
@@ -278,24 +292,29 @@ class Ahead:
         return begun.result() if begun is not None else open_chunk(self._services, opened, chunk, entry, what)
 
 
-def fetched(services: Services, places: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
-    """Parts of objects, by object, offset and length, the next ones fetched meanwhile; empty for one that cannot be had whole."""
-    waiting: deque[Future[bytes]] = deque()
-    for place in places:
-        waiting.append(_fetches.submit(_part, services, *place))
+def ahead(acts: Iterable[Callable[[], bytes | None] | None]) -> Iterator[bytes | None]:
+    """What each of them gives, in their order, the next ones being done meanwhile; None for None."""
+    waiting: deque[Future[bytes | None] | None] = deque()
+    for act in acts:
+        waiting.append(_fetches.submit(act) if act is not None else None)
         if len(waiting) > AHEAD:
-            yield waiting.popleft().result()
+            yield _given(waiting.popleft())
     while waiting:
-        yield waiting.popleft().result()
+        yield _given(waiting.popleft())
 
 
-def _part(services: Services, ref: str, offset: int, length: int) -> bytes:
+def _given(begun: Future[bytes | None] | None) -> bytes | None:
+    return begun.result() if begun is not None else None
+
+
+def part_of_object(services: Services, ref: str, offset: int, length: int) -> bytes | None:
+    """Some bytes of an object; None where they cannot be had whole."""
     if length <= 0 or offset < 0:
-        return b""
+        return None
     try:
         return services.objects.get(ref, offset, length)
     except (NotFound, IntegrityFailure):
-        return b""
+        return None
 
 
 def chunk_box(services: Services, chunk: Chunk, entry: ManifestEntry, what: str) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import unicodedata
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
@@ -72,6 +71,17 @@ class Trunk:
         """
         for node_id in node_ids:
             self._check(node_id)
+
+    def find(self, node_id: str) -> Node | None:
+        """A node of the site by its id, checked as `check` does; None where there is none.
+
+        Raises:
+            IntegrityFailure: `file_rolled_back`.
+        """
+        found = self._bucket(place_of(node_id), node_id).get(node_id)
+        if found is not None:
+            self._check(node_id)
+        return found
 
     def _check(self, node_id: str) -> None:
         above = node_id
@@ -150,13 +160,16 @@ class Trunk:
         return found
 
     def _grow(self, count: int, buckets: dict[int, dict[str, Node]]) -> None:
-        """A larger tree, over all nodes. All are checked, or what was done to the others would be made good."""
+        """A larger tree, over all nodes, with room for as many again: reading all is not to be done soon again.
+
+        All are checked, or what was done to the others would be made good.
+        """
         nodes = self._tx.files.placed(self._site.id, 0, LAST_PLACE)
         if not self._tree.matches_all(map(leaf_of, nodes)):
             raise rolled_back(self._site.id, nodes[0].id if nodes else self._site.id)
         others = [leaf_of(node) for node in nodes if self._tree.bucket_of(node.place) not in buckets]
         touched = [leaf_of(node) for held in buckets.values() for node in held.values()]
-        self._tree = self._tree.rebuilt([*others, *touched], bits_for(count))
+        self._tree = self._tree.rebuilt([*others, *touched], bits_for(2 * count))
         self._checked = {}
 
     def _store(self, services: Services) -> None:
@@ -224,13 +237,12 @@ def new_node(
 
 def renamed(services: Services, opened: OpenSite, node: Node, parent_id: str, name: str) -> Node:
     """A node in another place, or under another name; what is sealed of it is sealed under the newest version of the site key."""
-    return replace(under_newest(services, opened, node, parent_id, name), changed=node.changed + 1)
+    return under_newest(services, opened, node, parent_id, name)._replace(changed=node.changed + 1)
 
 
 def under_newest(services: Services, opened: OpenSite, node: Node, parent_id: str, name: str) -> Node:
     """A node under that name with what is sealed of it under the newest version of the site key."""
-    return replace(
-        node,
+    return node._replace(
         parent_id=parent_id,
         key_version=opened.site.key_version,
         name_hash=name_hash(opened.keys, parent_id, name),

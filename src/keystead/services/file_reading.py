@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from keystead.core.audit.record import RecordType
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
 from keystead.core.formats.files import Manifest, damaged, decode_manifest, encode_manifest, manifest_context
-from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
+from keystead.core.stores.files import CHUNK_BYTES, MAX_BATCH_FILE, FileVersion, Node, NodeKind
 from keystead.core.stores.paths import split_path
 from keystead.ports.clock import SECOND
 from keystead.services.auditing import record
-from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, fetched, opened_box
+from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, ahead, open_chunk, opened_box, part_of_object
 from keystead.services.file_nodes import Trunk, Walk, not_a_file, not_found, open_of_file
 from keystead.services.sites import opened_site, reopened
 
@@ -66,6 +67,10 @@ class OpenFile:
     def what(self) -> str:
         """How errors name it."""
         return f"{self.node.id} version {self.number}"
+
+    def what_of(self, index: int) -> str:
+        """How errors name one of its chunks."""
+        return f"{self.what}, chunk {index} ({self.manifest.entries[index].chunk_id})"
 
 
 def read(
@@ -196,16 +201,19 @@ def looked(services: Services, opened: OpenSite, look: Callable[[Tx, OpenSite], 
     raise site_busy(opened)
 
 
-@dataclass(frozen=True, slots=True)
-class SmallFile:
-    """A file of at most one chunk, opened for reading; `chunk` is None for an empty one."""
+class Part(NamedTuple):
+    """A chunk of one of many files that are read at once: of which file, its number there, and its row where there is one.
+
+    A file without chunks has one part all the same.
+    """
 
     file: OpenFile
+    number: int
     chunk: Chunk | None
 
 
-def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequence[str]) -> tuple[list[SmallFile], list[str]]:
-    """Open many small files at once; that they were read is recorded here.
+def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequence[str]) -> tuple[list[Part], list[str]]:
+    """Open many files at once; that they were read is recorded here.
 
     Args:
         services: the service.
@@ -214,7 +222,8 @@ def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequen
         node_ids: ids that a listing gave.
 
     Returns:
-        The files in the order they are best read in, and the ids of those that are gone, are no files, or have more than one chunk.
+        All chunks of the files, those of a file together and in order, the files in the order they are best read in; and the ids of those
+        that are gone, are no files, or have more than `MAX_BATCH_FILE` bytes.
 
     Raises:
         IntegrityFailure: `file_damaged`, `file_rolled_back`.
@@ -224,14 +233,13 @@ def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequen
         found: list[OpenFile] = []
         gone: list[str] = []
         trunk = Trunk(tx, now)
-        nodes, current = tx.files.nodes(now.site.id, node_ids), tx.files.current(now.site.id, node_ids)
+        current = tx.files.current(now.site.id, node_ids)
         for node_id in node_ids:
-            node = nodes.get(node_id)
-            if node is None or node.kind is NodeKind.FOLDER or node.size > CHUNK_BYTES:
+            node = trunk.find(node_id)
+            if node is None or node.kind is NodeKind.FOLDER or node.size > MAX_BATCH_FILE:
                 gone.append(node_id)
             else:
-                trunk.check(node_id)
-                found.append(_opened_version(now, node, node.version, current.get(node_id)))
+                found.append(opened_version(now, node, node.version, current.get(node_id)))
         return found, gone, tx.files.chunks(now.site.id, [entry.chunk_id for file in found for entry in file.manifest.entries])
 
     found, gone, chunks = looked(services, opened, look)
@@ -239,22 +247,43 @@ def open_many(services: Services, call: Call, opened: OpenSite, node_ids: Sequen
         with services.db.write() as tx:
             for file in found:
                 record_file(services, tx, call, opened, file.node.id, "FileDownloaded", (("Version", str(file.number)),))
-    small = [SmallFile(file, chunks.get(file.manifest.entries[0].chunk_id) if file.manifest.entries else None) for file in found]
-    return sorted(small, key=_place), gone
+    many = [[Part(file, index, chunks.get(entry.chunk_id)) for index, entry in enumerate(file.manifest.entries)] for file in found]
+    many += [[Part(file, 0, None)] for file in found if not file.manifest.entries]
+    return [part for parts in sorted(filter(None, many), key=_place) for part in parts], gone
 
 
-def read_many(services: Services, call: Call, opened: OpenSite, found: Sequence[SmallFile]) -> Iterator[tuple[Node, bytes]]:
-    """The bytes of small files; chunks that lie one behind the other are fetched at once.
+def read_many(services: Services, call: Call, opened: OpenSite, parts: Sequence[Part]) -> Iterator[tuple[Part, bytes]]:
+    """The bytes of each part; chunks of different files that lie one behind the other are fetched at once.
 
     Raises: as `read`, for the file that is not what was written.
     """
     guard = Guard(services, call, opened)
-    groups = list(_side_by_side(found))
-    for group, box in zip(groups, fetched(services, map(_span, groups)), strict=True):
+    groups = list(_side_by_side(parts))
+    for group, got in zip(groups, ahead(_getting(services, group) for group in groups), strict=True):
         guard.check()
+        if len(group) == 1:
+            yield group[0], got if got is not None else _again(services, call, group[0])
+            continue
         start = _span(group)[1]
-        for one in group:
-            yield one.file.node, _small(services, call, one, memoryview(box), start)
+        for part in group:
+            data = _opened(part, memoryview(got), start) if got is not None else None
+            yield part, data if data is not None else _again(services, call, part)
+
+
+def _getting(services: Services, group: Sequence[Part]) -> Callable[[], bytes | None] | None:
+    """Gets the bytes of the only part of a group, or what all parts of a group are in, sealed; None, or none, where that cannot be had."""
+    if len(group) > 1:
+        return partial(part_of_object, services, *_span(group))
+    file, number, chunk = group[0]
+    if chunk is None:
+        return None
+
+    def get() -> bytes | None:
+        with suppress(ChunkGone):
+            return open_chunk(services, file.opened, chunk, file.manifest.entries[number], file.what_of(number))
+        return None
+
+    return get
 
 
 class Guard:
@@ -298,7 +327,31 @@ class Guard:
         return found is None or found.policy_id != self._policy.policy.id
 
 
-def _span(group: Sequence[SmallFile]) -> tuple[str, int, int]:
+def _side_by_side(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Groups of chunks that lie one behind the other in one object, each group at most as large as a chunk."""
+    group: list[Part] = []
+    ref, end, size = "", -1, 0
+    for part in parts:
+        chunk = part.chunk
+        if group and (chunk is None or (chunk.object_ref, chunk.offset) != (ref, end) or size + chunk.length > CHUNK_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(part)
+        if chunk is None:
+            ref, end = "", -1
+        else:
+            ref, end, size = chunk.object_ref, chunk.offset + chunk.length, size + chunk.length
+    if group:
+        yield group
+
+
+def _place(parts: Sequence[Part]) -> tuple[str, int]:
+    """Where a file lies, by its first chunk."""
+    chunk = parts[0].chunk
+    return (chunk.object_ref, chunk.offset) if chunk is not None else ("", 0)
+
+
+def _span(group: Sequence[Part]) -> tuple[str, int, int]:
     """Where the chunks of a group lie: object, offset and length in bytes."""
     first, last = group[0].chunk, group[-1].chunk
     if first is None or last is None:
@@ -306,36 +359,20 @@ def _span(group: Sequence[SmallFile]) -> tuple[str, int, int]:
     return first.object_ref, first.offset, last.offset + last.length - first.offset
 
 
-def _small(services: Services, call: Call, one: SmallFile, box: memoryview, start: int) -> bytes:
-    """The bytes of one of them, out of what was fetched where there is that."""
-    file, chunk = one.file, one.chunk
-    if not file.manifest.entries:
-        return b""
-    if chunk is None or not box:
-        return b"".join(pieces(services, call, file, 0, file.manifest.size))
-    entry = file.manifest.entries[0]
-    part = box[chunk.offset - start : chunk.offset - start + chunk.length]
-    return opened_box(file.opened, chunk, entry, part, f"{file.what}, chunk 0 ({entry.chunk_id})")
+def _opened(part: Part, box: memoryview, start: int) -> bytes | None:
+    """The bytes of a part, out of what it is in, which begins there in its object."""
+    file, number, chunk = part
+    if chunk is None:
+        return None
+    own = box[chunk.offset - start : chunk.offset - start + chunk.length]
+    return opened_box(file.opened, chunk, file.manifest.entries[number], own, file.what_of(number))
 
 
-def _side_by_side(found: Sequence[SmallFile]) -> Iterator[list[SmallFile]]:
-    """Groups of files whose chunks lie one behind the other in one object, each group at most as large as a chunk."""
-    group: list[SmallFile] = []
-    ref, end, size = "", -1, 0
-    for one in found:
-        chunk = one.chunk
-        if group and (chunk is None or (chunk.object_ref, chunk.offset) != (ref, end) or size + chunk.length > CHUNK_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(one)
-        if chunk is not None:
-            ref, end, size = chunk.object_ref, chunk.offset + chunk.length, size + chunk.length
-    if group:
-        yield group
-
-
-def _place(one: SmallFile) -> tuple[str, int]:
-    return (one.chunk.object_ref, one.chunk.offset) if one.chunk is not None else ("", 0)
+def _again(services: Services, call: Call, part: Part) -> bytes:
+    """The bytes of a part that could not be had where its row said: a move may have put them elsewhere meanwhile."""
+    file, number, _chunk = part
+    end = min(file.manifest.size, (number + 1) * CHUNK_BYTES)
+    return b"".join(pieces(services, call, file, number * CHUNK_BYTES, end))
 
 
 def open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None) -> OpenFile:
@@ -346,10 +383,10 @@ def open_version(tx: Tx, opened: OpenSite, node: Node, number: int | None) -> Op
     wanted = node.version if number is None else number
     if not wanted and node.version:
         raise NotFound("version_not_found", f"the file {node.id} has no version 0", "keystead site versions lists them")
-    return _opened_version(opened, node, wanted, tx.files.version(opened.site.id, node.id, wanted) if wanted else None)
+    return opened_version(opened, node, wanted, tx.files.version(opened.site.id, node.id, wanted) if wanted else None)
 
 
-def _opened_version(opened: OpenSite, node: Node, number: int, row: FileVersion | None) -> OpenFile:
+def opened_version(opened: OpenSite, node: Node, number: int, row: FileVersion | None) -> OpenFile:
     """A version of a file that the tree has vouched for, of its row."""
     if not number:
         return OpenFile(opened, node, 0, opened.site.key_version, Manifest(0, ()))
@@ -412,7 +449,7 @@ class _Reading:
         if self._guard.check():
             self._look_again()
         for again in (True, False):
-            entry, row, what = self._file.manifest.entries[index], self._row(index), self._what(index)
+            entry, row, what = self._file.manifest.entries[index], self._row(index), self._file.what_of(index)
             if row is not None:
                 with suppress(ChunkGone):
                     self._look_ahead(index)
@@ -426,11 +463,7 @@ class _Reading:
             entry = self._file.manifest.entries[following]
             row = self._rows.get(entry.chunk_id)
             if row is not None:
-                self._ahead.want(self._opened, row, entry, self._what(following))
-
-    def _what(self, index: int) -> str:
-        """How errors name a chunk."""
-        return f"{self._file.what}, chunk {index} ({self._file.manifest.entries[index].chunk_id})"
+                self._ahead.want(self._opened, row, entry, self._file.what_of(following))
 
     def _row(self, index: int) -> Chunk | None:
         entry = self._file.manifest.entries[index]

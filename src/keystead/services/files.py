@@ -11,30 +11,31 @@ newer one to re-encrypt.
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from keystead.core.errors import Conflict, IntegrityFailure, InvalidRequest, NotFound
-from keystead.core.formats.files import Manifest, chunk_digest, is_media_type
+from keystead.core.formats.files import chunk_digest, is_media_type
 from keystead.core.formats.sealed_object import OVERHEAD_BYTES
 from keystead.core.ids import new_id
-from keystead.core.stores.files import CHUNK_BYTES, FileVersion, Node, NodeKind
+from keystead.core.stores.files import CHUNK_BYTES, MAX_BATCH_FILE, FileVersion, Node, NodeKind
 from keystead.core.stores.paths import MAX_NAMES, MAX_PATH_CHARACTERS, join_path, split_path
 from keystead.services.file_changes import (
     Change,
     Draft,
     Entry,
     Target,
+    check_size,
     check_target,
     committed,
     file_exists,
     over_quota,
     put_version,
 )
-from keystead.services.file_chunks import ChunkWriter, cut
+from keystead.services.file_chunks import ChunkWriter, cut, slices
 from keystead.services.file_nodes import (
     Trunk,
     Walk,
@@ -54,10 +55,10 @@ from keystead.services.file_reading import (
     looked,
     newest,
     open_file,
-    open_manifest,
     open_many,
     open_path,
     open_version,
+    opened_version,
     out_of_range,
     pieces,
     read,
@@ -66,7 +67,7 @@ from keystead.services.file_reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from keystead.api.call import Call
     from keystead.core.formats.aead import Readable
@@ -108,7 +109,7 @@ MAX_PROPERTIES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A small file of `put_many`: at most one chunk. `modified`: what is kept as its time."""
+    """A file of `put_many`: at most `MAX_BATCH_FILE` bytes. `modified`: what is kept as its time."""
 
     path: str
     data: Readable
@@ -223,28 +224,17 @@ def put(
     room = _Room(services, opened, present)
     room.take(size or 0)
     with ChunkWriter(services, opened) as writer:
-        entries: list[ManifestEntry] = []
-        kept: list[str] = []
-        total = 0
-        for piece in _checked(services, call, opened, cut(body)):
-            total += len(piece)
-            room.take(total)
-            digest = chunk_digest(opened.keys, piece)
-            same = base.manifest.entries[len(entries)] if base is not None and len(entries) < len(base.manifest.entries) else None
-            if same is not None and same.digest == digest and same.size == len(piece):
-                entries.append(same)
-                kept.append(same.chunk_id)
-            else:
-                entries.append(writer.add(target.node_id, piece, digest))
-        if size is not None and total != size:
-            raise InvalidRequest("upload_cut_off", f"the file ended after {total} bytes of {size}", "send it again")
-        if base is not None and _same(base.manifest, entries, media_type):
+        content = _Content(writer, opened, target.node_id, base)
+        for piece in _checked(services, call, opened, cut(body, size)):
+            room.take(content.size + len(piece))
+            content.add(piece)
+        if size is not None and content.size != size:
+            raise InvalidRequest("upload_cut_off", f"the file ended after {content.size} bytes of {size}", "send it again")
+        if base is not None and content.is_same(media_type):
             return Entry(base.node, target.names[-1], unchanged=True)
         writer.finish()
         services.checkpoint("put: objects stored")
-        number = base.number if base is not None else 0
-        draft = Draft(opened, entries, writer.chunks, kept, number, total, media_type, modified)
-        return put_version(services, call, opened, target, draft, writer)
+        return put_version(services, call, opened, target, content.draft(media_type, modified), writer)
 
 
 def write(
@@ -313,13 +303,13 @@ def write(
 
 
 def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[NewFile], *, folders: Sequence[str] = ()) -> list[Entry]:
-    """Write many small files, and folders, with those above them: all of them, or when it raises none.
+    """Write many files, and folders, with those above them: all of them, or when it raises none.
 
     Args:
         services: the service.
         call: who writes.
         opened: the site, opened for changing or putting.
-        files: each at most one chunk; no path twice.
+        files: each at most `MAX_BATCH_FILE` bytes; no path twice. Of a file that is there, chunks are kept as `put` keeps them.
         folders: paths of folders that are to be there too.
 
     Returns:
@@ -328,21 +318,24 @@ def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[N
     Raises: as `put`; `InvalidRequest` also for `batch_too_long` and `path_repeated`.
     """
     targets = _batch_targets(services, files)
+    sizes = [len(file.data) for file in files]
     if len(folders) > MAX_BATCH:
         raise InvalidRequest(
             "batch_too_long", f"{len(folders)} folders in one batch; at most {MAX_BATCH} are taken", "send smaller batches"
         )
     wanted = [split_path(folder) for folder in folders]
-    opened, same = newest(services, call, opened, lambda tx, now: _unchanged(services, tx, now, targets, files) if now.reads else {})
+    opened, bases = newest(services, call, opened, lambda tx, now: _bases(services, tx, now, targets, sizes) if now.reads else {})
     with ChunkWriter(services, opened) as writer:
-        drafts: list[Draft | None] = []
+        drafts: list[Draft | Entry] = []
         for index, (target, file) in enumerate(zip(targets, files, strict=True)):
-            if index in same:
-                drafts.append(None)
-                continue
-            before = len(writer.chunks)
-            entries = [writer.add(target.node_id, file.data, chunk_digest(opened.keys, file.data))] if len(file.data) else []
-            drafts.append(Draft(opened, entries, writer.chunks[before:], (), 0, len(file.data), file.media_type, file.modified))
+            base = bases.get(index)
+            content = _Content(writer, opened, target.node_id, base)
+            for piece in slices(file.data):
+                content.add(piece)
+            if base is not None and content.is_same(file.media_type):
+                drafts.append(Entry(base.node, target.names[-1], unchanged=True))
+            else:
+                drafts.append(content.draft(file.media_type, file.modified))
         writer.finish()
         services.checkpoint("put: objects stored")
 
@@ -352,12 +345,11 @@ def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[N
                 change.walk.folder(names, make=True)
             change.walk.expect(target.names for target in targets)
             done = [
-                same[index] if draft is None else change.version(target, draft)
-                for index, (target, draft) in enumerate(zip(targets, drafts, strict=True))
+                draft if isinstance(draft, Entry) else change.version(target, draft) for target, draft in zip(targets, drafts, strict=True)
             ]
             change.store(writer.objects)
-            size = sum(draft.size for draft in drafts if draft is not None)
-            count = sum(draft is not None for draft in drafts)
+            size = sum(draft.size for draft in drafts if isinstance(draft, Draft))
+            count = sum(isinstance(draft, Draft) for draft in drafts)
             if count or change.walk.made:
                 record_file(services, tx, call, current, current.site.id, "FileUploaded", (("Files", str(count)), ("Size", str(size))))
             return done
@@ -419,7 +411,7 @@ def set_properties(services: Services, call: Call, opened: OpenSite, path: str, 
             node = renamed(services, current, node, node.parent_id, open_name(current, node))
             trunk.change(services, changed=[node])
         sealed = seal_properties(services, current, node.id, data)
-        node = replace(node, properties=sealed, changed=node.changed + 1)
+        node = node._replace(properties=sealed, changed=node.changed + 1)
         tx.files.update_nodes([node])
         record_file(services, tx, call, current, node.id, "FilePropertiesChanged")
         return node
@@ -569,10 +561,49 @@ class _Room:
 
     def take(self, size: int) -> None:
         """Raises: `file_too_large`, `quota_exceeded`."""
-        if size > self._most:
-            raise InvalidRequest("file_too_large", f"the file has more than {self._most} bytes", "the setting max_file_bytes decides")
+        check_size(size, self._most)
         if size > self._left and size > self._present:
             raise over_quota(self._url, self._quota)
+
+
+class _Content:
+    """The chunks of a file as they come in. Those that the version before has at the same place are kept, the others stored."""
+
+    def __init__(self, writer: ChunkWriter, opened: OpenSite, node_id: str, base: OpenFile | None) -> None:
+        self.size = 0
+        self._writer = writer
+        self._opened = opened
+        self._node_id = node_id
+        self._base = base
+        self._before = base.manifest.entries if base is not None else ()
+        self._first = len(writer.chunks)
+        self._entries: list[ManifestEntry] = []
+        self._kept: list[str] = []
+
+    def add(self, piece: Readable) -> None:
+        """The next chunk: a whole one, unless it is the last."""
+        digest = chunk_digest(self._opened.keys, piece)
+        there = len(self._entries)
+        same = self._before[there] if there < len(self._before) else None
+        if same is not None and same.digest == digest and same.size == len(piece):
+            self._entries.append(same)
+            self._kept.append(same.chunk_id)
+        else:
+            self._entries.append(self._writer.add(self._node_id, piece, digest))
+        self.size += len(piece)
+
+    def is_same(self, media_type: str) -> bool:
+        """Whether the version before has just this."""
+        if self._base is None:
+            return False
+        manifest = self._base.manifest
+        return tuple(self._entries) == manifest.entries and media_type in ("", manifest.media_type)
+
+    def draft(self, media_type: str, modified: int | None) -> Draft:
+        """What is to be committed; the writer has no chunks of another file behind its own."""
+        number = self._base.number if self._base is not None else 0
+        chunks = self._writer.chunks[self._first :]
+        return Draft(self._opened, self._entries, chunks, self._kept, number, self.size, media_type, modified)
 
 
 class _Counted:
@@ -616,17 +647,38 @@ def _base(tx: Tx, opened: OpenSite, present: Node | None) -> OpenFile | None:
     """The current version, whose chunks may be kept."""
     if present is None or not present.version:
         return None
+    return _kept_from(lambda: open_version(tx, opened, present, None))
+
+
+def _bases(services: Services, tx: Tx, opened: OpenSite, targets: Sequence[Target], sizes: Sequence[int]) -> dict[int, OpenFile]:
+    """The same for the files of a batch, by index: of those whose chunks might be the same."""
+    walk, trunk = Walk(services, tx, opened), Trunk(tx, opened)
+    walk.expect(target.names for target in targets)
+    found = {index: node for index, target in enumerate(targets) if (node := walk.find(target.names)) is not None}
+    alike = {
+        index: node
+        for index, node in found.items()
+        if node.kind is NodeKind.FILE and (node.size == sizes[index] or min(node.size, sizes[index]) >= CHUNK_BYTES)
+    }
+    rows = tx.files.current(opened.site.id, [node.id for node in alike.values()]) if alike else {}
+    bases: dict[int, OpenFile] = {}
+    for index, node in alike.items():
+        trunk.check(node.id)
+        base = _kept_from(partial(opened_version, opened, node, node.version, rows.get(node.id))) if node.version else None
+        if base is not None:
+            bases[index] = base
+    return bases
+
+
+def _kept_from(open_base: Callable[[], OpenFile]) -> OpenFile | None:
+    """A version whose chunks a newer one may keep."""
     try:
-        base = open_version(tx, opened, present, None)
+        base = open_base()
     except IntegrityFailure as error:
         if error.code != "file_damaged":
             raise
         return None  # writing it anew mends it
     return None if base.is_older else base
-
-
-def _same(manifest: Manifest, entries: Sequence[ManifestEntry], media_type: str) -> bool:
-    return tuple(entries) == manifest.entries and media_type in ("", manifest.media_type)
 
 
 def _batch_targets(services: Services, files: Sequence[NewFile]) -> list[Target]:
@@ -635,10 +687,9 @@ def _batch_targets(services: Services, files: Sequence[NewFile]) -> list[Target]
     targets = []
     seen: set[tuple[str, ...]] = set()
     for file in files:
-        if len(file.data) > CHUNK_BYTES:
-            raise InvalidRequest(
-                "file_too_large", f"a file of {len(file.data)} bytes is too large for a batch of small ones", "send it by itself"
-            )
+        if len(file.data) > MAX_BATCH_FILE:
+            raise InvalidRequest("file_too_large", f"a file of {len(file.data)} bytes is too large for a batch", "send it by itself")
+        check_size(len(file.data), services.settings.max_file_bytes)
         _check_media_type(file.media_type)
         names = names_of(file.path)
         same = tuple(unicodedata.normalize("NFC", name) for name in names)
@@ -647,26 +698,6 @@ def _batch_targets(services: Services, files: Sequence[NewFile]) -> list[Target]
         seen.add(same)
         targets.append(Target(names, parents=True, node_id=new_id(services.random)))
     return targets
-
-
-def _unchanged(services: Services, tx: Tx, opened: OpenSite, targets: Sequence[Target], files: Sequence[NewFile]) -> Mapping[int, Entry]:
-    """Of the files of a batch, those that have just these bytes already, by index."""
-    found: dict[int, Entry] = {}
-    walk, trunk = Walk(services, tx, opened), Trunk(tx, opened)
-    walk.expect(target.names for target in targets)
-    present = [(index, node) for index, target in enumerate(targets) if (node := walk.find(target.names)) is not None]
-    alike = [(index, node) for index, node in present if node.kind is NodeKind.FILE and node.size == len(files[index].data)]
-    rows = tx.files.current(opened.site.id, [node.id for _index, node in alike]) if alike else {}
-    for index, node in alike:
-        file, row = files[index], rows.get(node.id)
-        trunk.check(node.id)
-        if row is None or row.key_version != opened.site.key_version or hashlib.sha256(row.manifest).digest() != node.manifest_digest:
-            continue
-        manifest = open_manifest(opened, row)
-        digests = [chunk_digest(opened.keys, file.data)] if len(file.data) else []
-        if digests == [entry.digest for entry in manifest.entries] and file.media_type in ("", manifest.media_type):
-            found[index] = Entry(node, targets[index].names[-1], unchanged=True)
-    return found
 
 
 def _behind(services: Services, call: Call, base: OpenFile, sent: _Counted, offset: int) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from keystead.api.types import sites as t
     from keystead.core.stores.files import Node
     from keystead.services.context import Services
+    from keystead.services.file_reading import Part
 
 PIECE = 1024 * 1024
 """How much of an answer with many files is given away at a time."""
@@ -74,7 +75,7 @@ def upload(services: Services, call: Call, request: t.UploadFile, body: Upload) 
 
 
 def upload_batch(services: Services, call: Call, request: t.UploadBatch) -> BatchResult:
-    """Write many small files, and make folders."""
+    """Write many files, and make folders."""
     opened = open_site(services, call, request.site, put=True)
     new = [files.NewFile(one.path, one.data, _millis(one.modified), one.media_type) for one in request.files]
     done = files.put_many(services, call, opened, new, folders=request.folders)
@@ -93,13 +94,13 @@ def download(services: Services, call: Call, request: t.DownloadFile) -> Content
 
 
 def download_batch(services: Services, call: Call, request: t.GetBatch) -> Content:
-    """The bytes of many small files."""
+    """The bytes of many files."""
     if not all(len(one) == ID_CHARACTERS and is_id(one) for one in request.files):
         raise InvalidRequest("file_id_invalid", "a file is named by something that is no id", "give the ids that site ls shows")
     opened = open_site(services, call, request.site)
-    found, gone = files.open_many(services, call, opened, list(dict.fromkeys(map(str.lower, request.files))))
-    size = sum(frames.HEAD.size + one.file.manifest.size for one in found) + frames.HEAD.size * len(gone)
-    return Content(size, BYTES, _framed(files.read_many(services, call, opened, found), gone))
+    parts, gone = files.open_many(services, call, opened, list(dict.fromkeys(map(str.lower, request.files))))
+    size = sum(frames.HEAD.size + part.file.manifest.size for part in parts if not part.number) + frames.HEAD.size * len(gone)
+    return Content(size, BYTES, _framed(files.read_many(services, call, opened, parts), gone))
 
 
 def make_folder(services: Services, call: Call, request: t.MakeFolder) -> FileView:
@@ -144,16 +145,24 @@ def restore_version(services: Services, call: Call, request: t.RestoreVersion) -
     return _view(files.restore_version(services, call, opened, request.path, request.version), split_path(request.path)[:-1])
 
 
-def _framed(found: Iterator[tuple[Node, bytes]], gone: list[str]) -> Iterator[bytes]:
-    """Files as frames, joined to pieces worth sending."""
+def _framed(parts: Iterator[tuple[Part, bytes]], gone: list[str]) -> Iterator[bytes]:
+    """Files as frames, small chunks joined to pieces worth sending."""
     held: list[bytes] = [frames.head(name, frames.GONE) for name in gone]
-    size = 0
-    for node, data in found:
-        held += (frames.head(node.id, len(data)), data)
-        size += len(data)
-        if size >= PIECE:
+    waiting = 0
+    for part, data in parts:
+        if not part.number:
+            held.append(frames.head(part.file.node.id, part.file.manifest.size))
+        if len(data) < PIECE:
+            held.append(data)
+            waiting += len(data)
+            if waiting >= PIECE:
+                yield b"".join(held)
+                held, waiting = [], 0
+            continue
+        if held:
             yield b"".join(held)
-            held, size = [], 0
+            held, waiting = [], 0
+        yield data  # not copied: it is worth sending by itself
     if held:
         yield b"".join(held)
 

@@ -135,16 +135,16 @@ def node(site: Site, parent: str = "", kind: NodeKind = NodeKind.FILE, **changes
         modified=2,
         changed=1,
     )
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 def version(of: Node, number: int, **changes: Any) -> FileVersion:
     made = FileVersion(of.id, of.site_id, number, 1, os.urandom(100), 10, 1, 1, "alice@contoso.example")
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 def chunk(of: Node, ref: str, last: int | None = None, **changes: Any) -> Chunk:
-    return replace(Chunk(fresh(), of.site_id, of.id, 1, os.urandom(60), ref, 0, 100, 84, last, ""), **changes)
+    return Chunk(fresh(), of.site_id, of.id, 1, os.urandom(60), ref, 0, 100, 84, last, "")._replace(**changes)
 
 
 def stored_object(site: Site, items: int) -> StoredObject:
@@ -445,13 +445,13 @@ def test_a_name_is_taken_once_in_a_folder(db: SqlDatabase) -> None:
     nodes = [node(site) for _ in range(6)]
     with db.write() as tx:
         tx.files.insert_nodes(nodes)
-        tx.files.insert_nodes([replace(node(other), name_hash=nodes[0].name_hash)])
-    for again in ([replace(node(site), name_hash=nodes[0].name_hash)], [*(node(site) for _ in range(6)), nodes[0]]):
+        tx.files.insert_nodes([node(other)._replace(name_hash=nodes[0].name_hash)])
+    for again in ([node(site)._replace(name_hash=nodes[0].name_hash)], [*(node(site) for _ in range(6)), nodes[0]]):
         with pytest.raises(Conflict) as refused, db.write() as tx:
             tx.files.insert_nodes(again)
         assert refused.value.code == "file_exists"
     with pytest.raises(Conflict) as refused, db.write() as tx:
-        tx.files.update_nodes([replace(nodes[1], name_hash=nodes[0].name_hash)])
+        tx.files.update_nodes([nodes[1]._replace(name_hash=nodes[0].name_hash)])
     assert refused.value.code == "file_exists"
     with db.read() as tx:
         assert tx.files.count(site.id) == 6
@@ -464,8 +464,7 @@ def test_all_of_a_node_may_change_but_where_it_is_in_the_tree(db: SqlDatabase, c
     nodes = [node(site) for _ in range(count)]
     folder = node(site, kind=NodeKind.FOLDER)
     changed = [
-        replace(
-            one,
+        one._replace(
             parent_id=folder.id,
             key_version=2,
             name_hash=os.urandom(32),
@@ -482,9 +481,9 @@ def test_all_of_a_node_may_change_but_where_it_is_in_the_tree(db: SqlDatabase, c
     ]
     with db.write() as tx:
         tx.files.insert_nodes([*nodes, folder])
-        assert tx.files.update_nodes([replace(one, site_id=other.id) for one in changed]) == 0
+        assert tx.files.update_nodes([one._replace(site_id=other.id) for one in changed]) == 0
         assert [tx.files.node(site.id, one.id) for one in nodes] == nodes
-        assert tx.files.update_nodes([replace(one, place=one.place ^ 1) for one in changed]) == count
+        assert tx.files.update_nodes([one._replace(place=one.place ^ 1) for one in changed]) == count
         assert [tx.files.node(site.id, one.id) for one in changed] == changed
         assert tx.files.update_nodes([]) == 0
 
@@ -530,7 +529,7 @@ def test_all_below_a_folder_is_found_even_in_a_circle(db: SqlDatabase) -> None:
         assert len(tx.files.subtree(site.id, top.id, limit=1)) == 1
         assert len(tx.files.subtree(site.id, top.id, limit=3)) == 3
         assert tx.files.subtree(other.id, middle.id) == []
-        tx.files.update_nodes([replace(top, parent_id=middle.id)])
+        tx.files.update_nodes([top._replace(parent_id=middle.id)])
         assert len(tx.files.subtree(site.id, top.id)) == 4
 
 
@@ -594,10 +593,10 @@ def test_what_a_move_has_still_to_do_is_what_lies_under_older_keys(db: SqlDataba
         assert tx.files.versions_below(site.id, 3, limit=5) == newest_first[:5]
         assert tx.files.versions_below(site.id, 2, limit=100) == [one for one in newest_first if one.key_version == 1]
         assert tx.files.versions_below(other.id, 3, limit=5) == []
-        moved = replace(newest_first[-1], key_version=3, manifest=b"again" * 9)
-        tx.files.update_version(replace(moved, site_id=other.id))
+        moved = newest_first[-1]._replace(key_version=3, manifest=b"again" * 9)
+        tx.files.update_version(moved._replace(site_id=other.id))
         assert tx.files.version(site.id, moved.node_id, moved.number) == newest_first[-1]
-        tx.files.update_version(replace(moved, size=99, chunks=99))
+        tx.files.update_version(moved._replace(size=99, chunks=99))
         assert tx.files.version(site.id, moved.node_id, moved.number) == moved
         assert len(tx.files.versions_below(site.id, 3, limit=100)) == len(versions) - 1
 

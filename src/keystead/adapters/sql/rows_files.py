@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, ColumnElement, Connection, Delete
 
-_NODE_FIELDS = tuple(Node.__dataclass_fields__)
-_VERSION_FIELDS = tuple(FileVersion.__dataclass_fields__)
-_CHUNK_FIELDS = tuple(Chunk.__dataclass_fields__)
+_NODE_FIELDS = Node._fields
+_VERSION_FIELDS = FileVersion._fields
+_CHUNK_FIELDS = Chunk._fields
 _NODE = [file_nodes.c[name] for name in _NODE_FIELDS]
 _VERSION = [file_versions.c[name] for name in _VERSION_FIELDS]
 _CHUNK = [file_chunks.c[name] for name in _CHUNK_FIELDS]
@@ -97,16 +97,12 @@ _EMPTIED = Many(
 )
 _KINDS = {kind.value: kind for kind in NodeKind}
 _KIND = _NODE_FIELDS.index("kind")
-_node_values = attrgetter(*_NODE_FIELDS)
 _changed_values = attrgetter("id", "site_id", *_NODE_CHANGES)
-_version_values = attrgetter(*_VERSION_FIELDS)
-_chunk_values = attrgetter(*_CHUNK_FIELDS)
 
 
 def _node(row: Sequence[Any]) -> Node:
-    fields = list(row)
-    fields[_KIND] = _KINDS.get(fields[_KIND]) or NodeKind(fields[_KIND])
-    return Node(*fields)
+    kind = row[_KIND]
+    return Node._make((*row[:_KIND], _KINDS.get(kind) or NodeKind(kind), *row[_KIND + 1 :]))
 
 
 class SqlFileRows:
@@ -151,7 +147,7 @@ class SqlFileRows:
 
     def insert_nodes(self, nodes: Sequence[Node]) -> None:
         with _taken():
-            _NEW_NODES.run(self._connection, map(_node_values, nodes))
+            _NEW_NODES.run(self._connection, nodes)
 
     def update_nodes(self, nodes: Sequence[Node]) -> int:
         with _taken():
@@ -181,21 +177,21 @@ class SqlFileRows:
     # -- versions
 
     def insert_versions(self, versions: Sequence[FileVersion]) -> None:
-        _NEW_VERSIONS.run(self._connection, map(_version_values, versions))
+        _NEW_VERSIONS.run(self._connection, versions)
 
     def version(self, site_id: str, node_id: str, number: int) -> FileVersion | None:
         row = _ONE_VERSION.first(self._connection, site=site_id, node=node_id, number=number)
-        return FileVersion(*row) if row else None
+        return FileVersion._make(row) if row else None
 
     def current(self, site_id: str, node_ids: Sequence[str]) -> dict[str, FileVersion]:
         rows = _CURRENT.all(self._connection, site=site_id, nodes=listed(self._connection, node_ids))
-        return {row[0]: FileVersion(*row) for row in rows}
+        return {row[0]: FileVersion._make(row) for row in rows}
 
     def versions(self, site_id: str, node_id: str) -> list[FileVersion]:
-        return [FileVersion(*row) for row in _VERSIONS.all(self._connection, site=site_id, node=node_id)]
+        return [FileVersion._make(row) for row in _VERSIONS.all(self._connection, site=site_id, node=node_id)]
 
     def versions_below(self, site_id: str, key_version: int, *, limit: int) -> list[FileVersion]:
-        return [FileVersion(*row) for row in _VERSIONS_BELOW.all(self._connection, site=site_id, version=key_version, limit=limit)]
+        return [FileVersion._make(row) for row in _VERSIONS_BELOW.all(self._connection, site=site_id, version=key_version, limit=limit)]
 
     def update_version(self, version: FileVersion) -> None:
         _SAME_VERSION.run(self._connection, [(version.node_id, version.number, version.site_id, version.key_version, version.manifest)])
@@ -214,14 +210,14 @@ class SqlFileRows:
     # -- chunks
 
     def insert_chunks(self, chunks: Sequence[Chunk]) -> None:
-        _NEW_CHUNKS.run(self._connection, map(_chunk_values, chunks))
+        _NEW_CHUNKS.run(self._connection, chunks)
 
     def chunks(self, site_id: str, chunk_ids: Sequence[str]) -> dict[str, Chunk]:
         if len(chunk_ids) == 1:
             row = _ONE_CHUNK.first(self._connection, site=site_id, chunk=chunk_ids[0])
-            return {chunk_ids[0]: Chunk(*row)} if row else {}
+            return {chunk_ids[0]: Chunk._make(row)} if row else {}
         rows = _CHUNKS.all(self._connection, site=site_id, ids=listed(self._connection, chunk_ids))
-        return {row[0]: Chunk(*row) for row in rows}
+        return {row[0]: Chunk._make(row) for row in rows}
 
     def end_chunks(self, site_id: str, chunk_ids: Sequence[str], last_version: int | None) -> None:
         if chunk_ids:

@@ -150,7 +150,7 @@ class UploadFile(Request, frozen=True):
 
 
 class BatchFile(Request, frozen=True):
-    """One small file, of at most one chunk."""
+    """One file of at most 16 MiB."""
 
     path: str
     data: bytes
@@ -159,7 +159,7 @@ class BatchFile(Request, frozen=True):
 
 
 class UploadBatch(Request, frozen=True):
-    """Small files and folders that come about all together or not at all; the folders above them are made too."""
+    """Files and folders that come about all together or not at all; the folders above them are made too."""
 
     site: str
     files: list[BatchFile]
@@ -189,7 +189,7 @@ MAX_GET_FILES = 5_000
 
 
 class GetBatch(Request, frozen=True):
-    """Files of at most one chunk each, by the ids that a listing gave. The answer is in frames (`api/frames.py`), in no order."""
+    """Files of at most 16 MiB each, by the ids that a listing gave. The answer is in frames (`api/frames.py`), in no order."""
 
     site: str
     files: Annotated[list[str], msgspec.Meta(min_length=1, max_length=MAX_GET_FILES)]

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from keystead.core.stores.mailbox import MoveState
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """Plaintext of every chunk of a file but the last (docs/spec/files.md)."""
+MAX_BATCH_FILE = 4 * CHUNK_BYTES
+"""A file of more bytes goes in and out by itself, never in a batch."""
 
 
 class SiteKind(StrEnum):
@@ -125,8 +127,7 @@ class SiteTree:
     sealed: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A file or folder.
 
     Attributes:
@@ -158,8 +159,7 @@ class Node:
     changed: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileVersion:
+class FileVersion(NamedTuple):
     """One version of a file.
 
     Attributes:
@@ -181,8 +181,7 @@ class FileVersion:
     created_by: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One chunk of a file.
 
     Attributes:

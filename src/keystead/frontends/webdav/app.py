@@ -36,6 +36,7 @@ from keystead.frontends.webdav.paths import Target, read_target
 from keystead.frontends.webdav.provider import CREATED, MTIME, SitesProvider
 from keystead.frontends.webdav.shares import Shares
 from keystead.frontends.webdav.visit import CHANGING, READING, VISIT, Visit, present
+from keystead.services.file_changes import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -291,9 +292,7 @@ class _Exchange:
         if self.method == "PUT":
             if not stated and not chunked:
                 raise InvalidRequest("length_missing", "a PUT needs the header Content-Length, or chunks", "say how many bytes there are")
-            most = self.parts.services.settings.max_file_bytes
-            if int(stated or 0) > most:
-                raise InvalidRequest("file_too_large", f"the file has more than {most} bytes", "the setting max_file_bytes decides")
+            check_size(int(stated or 0), self.parts.services.settings.max_file_bytes)
         elif chunked or int(stated or 0) > XML_BYTES:
             raise InvalidRequest("request_too_large", f"the body of {self.method} has more than {XML_BYTES} bytes", "send less at a time")
         if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":

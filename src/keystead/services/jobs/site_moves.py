@@ -356,7 +356,7 @@ def _store(services: Services, tx: Tx, opened: OpenSite, writer: ChunkWriter, wo
     older = tx.files.chunks(site.id, list(work.successors))
     made = {chunk.id: chunk for chunk in writer.chunks}
     pairs = [(old.id, work.successors[old.id]) for old in older.values()]
-    stored = [replace(made[new], last_version=older[old].last_version, node_id=older[old].node_id) for old, new in pairs]
+    stored = [made[new]._replace(last_version=older[old].last_version, node_id=older[old].node_id) for old, new in pairs]
     tx.objects.insert(_used(writer.objects, stored))
     tx.files.insert_chunks(stored)
     tx.files.succeed(site.id, pairs)
@@ -374,14 +374,14 @@ def _store(services: Services, tx: Tx, opened: OpenSite, writer: ChunkWriter, wo
             work.missing |= missing
             continue  # the next slice makes them anew
         sealed = seal_manifest(services, opened, row.node_id, row.number, piece.manifest)
-        tx.files.update_version(replace(row, key_version=site.key_version, manifest=sealed))
+        tx.files.update_version(row._replace(key_version=site.key_version, manifest=sealed))
         touched.add(row.node_id)
         node = tx.files.node(site.id, row.node_id)
         _use(tx, row, list(there.values()), older_of, current=node is not None and node.version == row.number)
         if node is not None and node.version == row.number:
             if hashlib.sha256(row.manifest).digest() != node.manifest_digest:  # the tree would make it good
                 raise damaged(f"{row.node_id} version {row.number}")
-            changed.append(replace(node, manifest_digest=hashlib.sha256(sealed).digest()))
+            changed.append(node._replace(manifest_digest=hashlib.sha256(sealed).digest()))
     if changed:
         Trunk(tx, opened).change(services, changed=changed)
         tx.files.update_nodes(changed)
