@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +26,6 @@ from support.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from keystead.cli.options import GlobalOptions
     from keystead.client.client import Client
@@ -366,8 +366,29 @@ def test_a_file_that_grew_or_went_since_it_was_listed_is_fetched_by_itself_or_pa
         "site.get-batch": Content(len(gone), "x", iter([gone])),
         "site.get": Content(3, "x", iter([b"new"])),
     }
-    result = get_tree(service.client(""), URL, "", tmp_path / "out")
+    told: list[float] = []
+    result = get_tree(service.client(""), URL, "", tmp_path / "out", on_progress=told.append)
     assert (result.files, result.bytes, tree(tmp_path / "out")) == (1, 3, {"f": b"new"})
+    assert told == [view("f").size_bytes], "what was told of with its batch is not told of again"
+
+
+def test_where_another_process_cannot_be_started_files_are_written_all_the_same(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on the size of files, for one, is one on the memory that both would share."""
+
+    def limited(_descriptor: int, _size: int) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(site_files, "BESIDE_FILES", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
+    monkeypatch.setattr(os, "ftruncate", limited)
+    one = frames.head("11111111-1111-4111-8111-111111111111", 1) + b"x"
+    service.answers |= {"site.ls": in_turn([view("f")]), "site.get-batch": Content(len(one), "x", iter([one]))}
+    descriptors = Path("/proc/self/fd")
+    open_before = len(list(descriptors.iterdir()))
+    assert get_tree(service.client(""), URL, "", tmp_path / "out").files == 1
+    assert (tree(tmp_path / "out"), len(list(descriptors.iterdir()))) == ({"f": b"x"}, open_before)
 
 
 @pytest.mark.usefixtures("beside")

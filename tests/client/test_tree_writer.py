@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,6 @@ from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from keystead.client.tree_writer import TreeWriter
 
@@ -177,6 +178,51 @@ def test_nothing_that_lies_in_the_working_directory_is_run(tmp_path: Path, monke
     with WriterBeside() as writer:
         assert begun(writer, Task(1, [place(tmp_path, "f", 1)]), [b"x"]) == Outcome(1, 1)
     assert not (tmp_path / "run").exists()
+
+
+def in_python(script: Path, *flags: str, close: tuple[int, ...] = (), **environment: str) -> str:
+    """What a Python of its own, which finds modules as its script says, writes of a file: `written` where all is well."""
+    folder = script.parent / "target"
+    folder.mkdir()
+    script.write_text(
+        f"import sys, os\nsys.path[:0] = {[place for place in sys.path if place]!r}\n"
+        "from datetime import UTC, datetime\nfrom keystead.client.tree_writer import Place, Task, WriterBeside\n"
+        f"for one in {close!r}: os.close(one)\n"
+        f"with WriterBeside() as writer:\n    writer.begin(Task(7, [Place({str(folder)!r}, 'f', 7, datetime.now(UTC))]), [b'written'])\n"
+        "    writer.outcome()\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | environment
+    python = getattr(sys, "_base_executable", sys.executable)
+    ended = subprocess.run([python, *flags, str(script)], env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return (folder / "f").read_text() if (folder / "f").exists() else ended.stderr
+
+
+def test_modules_come_from_where_they_come_from_in_the_one_that_starts_it(tmp_path: Path) -> None:
+    """The script adds the folders: a Python that is started without them knows nothing of this program."""
+    assert in_python(tmp_path / "script.py") == "written"
+
+
+def test_secrets_of_the_environment_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYSTEAD_VAULT_SEAL_PASSPHRASE", "secret passphrase")
+    with WriterBeside() as writer:
+        place_of = Path(f"/proc/{writer._process._process.pid}/environ")
+        until(lambda: b"PATH=" in place_of.read_bytes())  # there is none while it is being started
+        environment = place_of.read_bytes()
+    assert b"KEYSTEAD_" not in environment
+
+
+def test_variables_that_are_ignored_here_are_ignored_there(tmp_path: Path) -> None:
+    """R-190."""
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "sitecustomize.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n")
+    assert in_python(tmp_path / "script.py", "-I", PYTHONPATH=str(evil)) == "written"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("close", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_standard_streams_may_be_closed(tmp_path: Path, close: tuple[int, ...]) -> None:
+    assert in_python(tmp_path / "script.py", close=close) == "written"
 
 
 def test_it_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:

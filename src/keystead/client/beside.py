@@ -7,11 +7,13 @@ one is gone the other sees the end of the pipe.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _LENGTH = struct.Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
+_START = "import sys; sys.path[:] = sys.argv[3:]; import importlib; importlib.import_module(sys.argv[2]).main()"
+"""Modules come from where they come from here, whatever made it so: a variable, a script, the place of a zip."""
 
 
 def can_run(path: str) -> bool:
@@ -43,18 +47,24 @@ class Beside:
 
     Attributes:
         memory: what both share; zeros at first.
+
+    Raises:
+        OSError: there is no room for the memory or the process, or a limit forbids it.
     """
 
     def __init__(self, module: str, size: int) -> None:
-        descriptor = os.memfd_create("keystead")
+        descriptor = _unnamed()
         try:
             os.ftruncate(descriptor, size)
             self.memory = memoryview(mmap.mmap(descriptor, size))
             # In a process group of its own: an interrupt from the keyboard reaches it as everything else does, as the end of the pipe. And
             # without the working directory among the places that modules come from: nothing that lies there is run.
-            command = [sys.executable, "-P", "-m", module, str(descriptor)]
+            places = [place for place in sys.path if os.path.isabs(place)]  # noqa: PTH117 - text, also of a place that is no folder
+            flag = "-I" if sys.flags.ignore_environment else "-P"
+            command = [sys.executable, flag, "-c", _START, str(descriptor), module, *places, str(Path(__file__).parents[2])]
+            told = {name: value for name, value in os.environ.items() if not name.startswith("KEYSTEAD_")}  # no passphrase and no token
             self._process = subprocess.Popen(  # noqa: S603 - this very program
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, pass_fds=(descriptor,), process_group=0
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, pass_fds=(descriptor,), process_group=0, env=told
             )
         finally:
             os.close(descriptor)
@@ -90,6 +100,15 @@ class Beside:
         if data is None:
             raise Unavailable("helper_ended", "the process that reads or writes the files ended before it was done", "try again")
         return decode(data)
+
+
+def _unnamed() -> int:
+    """A descriptor of memory without a name, above those of the standard streams: where one of these is closed, it would be theirs there."""
+    descriptor = os.memfd_create("keystead")
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
 
 
 def memory_of(size: int) -> memoryview:

@@ -399,14 +399,14 @@ def get_tree(
         KeysteadError: what the service answered; files written before stay.
     """
     prepare(folder, overwrite=overwrite)
-    top = split_path(path)
+    top, target = split_path(path), str(folder.absolute())  # for another process, too, whatever becomes of the working directory
     folders = 0
     with _Get(client, site, _Moved(on_progress)) as run:
         for names, view in _listed(client, site, top, recursive=True):
             below = names[len(top) :]
             if not below:
                 raise Conflict("not_a_folder", "the path names a file, not a folder", "leave out --recursive")
-            place = "/".join((str(folder), *below[:-1]))
+            place = "/".join((target, *below[:-1]))
             if view.kind == "folder":
                 folders += 1
                 make_folder(Path(place, view.name))
@@ -426,6 +426,7 @@ class _Get:
         self._moved = moved
         self._open = ExitStack()
         self._writer: TreeWriter = WriterHere()
+        self._may_start = True
         self._seen_files = self._seen_bytes = 0
         self._wanted: dict[str, tuple[FileView, str]] = {}
         self._size = 0
@@ -442,11 +443,13 @@ class _Get:
         self._seen_files += 1
         self._seen_bytes += view.size_bytes
         large = self._seen_files > BESIDE_FILES or self._seen_bytes > BESIDE_BYTES
-        if large and isinstance(self._writer, WriterHere) and beside.can_run(folder):
+        if large and self._may_start and beside.can_run(folder):
+            self._may_start = False
             self._settle()
-            self._writer = self._open.enter_context(WriterBeside())
+            with suppress(OSError):  # a limit on files, memory or processes: it goes on here
+                self._writer = self._open.enter_context(WriterBeside())
         if view.size_bytes > BATCHED_FILE:
-            self._get_alone(view, folder)
+            self._get_alone(view, folder, self._moved)
             return
         if self._size + view.size_bytes > GET_BYTES or len(self._wanted) == MAX_GET_FILES:
             self._get_batch()
@@ -469,10 +472,10 @@ class _Get:
         self._writer.begin(Task(content.size, [_place(view, folder) for view, folder in wanted.values()], list(wanted)), told)
         self._under_way = wanted
 
-    def _get_alone(self, view: FileView, folder: str) -> None:
+    def _get_alone(self, view: FileView, folder: str, moved: _Moved) -> None:
         self._settle()
         content: Content = self._client.call("site.get", DownloadFile(site=self._site, path=view.path))
-        self._writer.begin(Task(content.size, [_place(view, folder)]), _told(content.chunks, self._moved))
+        self._writer.begin(Task(content.size, [_place(view, folder)]), _told(content.chunks, moved))
         self._under_way = {view.id: (view, folder)}
 
     def _settle(self) -> None:
@@ -484,7 +487,7 @@ class _Get:
             self.bytes += done.bytes
             for file_id in done.missing:  # it was deleted or has become large since the folder was listed
                 with suppress(NotFound):
-                    self._get_alone(*under_way[file_id])
+                    self._get_alone(*under_way[file_id], _Moved(None))  # it was told of with its batch
 
 
 def _place(view: FileView, folder: str) -> Place:

@@ -303,7 +303,3 @@ def _pieces(source: int, target: int, memory: memoryview, size: int) -> Iterator
         start = filled.slot * SLOT_BYTES
         yield memory[start : start + filled.size]
         beside.send(target, _Freed())
-
-
-if __name__ == "__main__":
-    main()
