@@ -154,10 +154,6 @@ class FileRows(Protocol):
 
     def node(self, site_id: str, node_id: str) -> Node | None: ...
 
-    def nodes(self, site_id: str, node_ids: Sequence[str]) -> dict[str, Node]:
-        """Those of the ids that are there."""
-        ...
-
     def placed(self, site_id: str, first: int, last: int) -> list[Node]:
         """Nodes whose place lies between, inclusive, by id: a bucket of the site's tree."""
         ...

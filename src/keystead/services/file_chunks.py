@@ -292,7 +292,7 @@ class Ahead:
         return begun.result() if begun is not None else open_chunk(self._services, opened, chunk, entry, what)
 
 
-def ahead(acts: Iterable[Callable[[], bytes | None] | None]) -> Iterator[bytes | None]:
+def in_advance(acts: Iterable[Callable[[], bytes | None] | None]) -> Iterator[bytes | None]:
     """What each of them gives, in their order, the next ones being done meanwhile; None for None."""
     waiting: deque[Future[bytes | None] | None] = deque()
     for act in acts:

@@ -19,7 +19,7 @@ from keystead.core.stores.files import CHUNK_BYTES, MAX_BATCH_FILE, FileVersion,
 from keystead.core.stores.paths import split_path
 from keystead.ports.clock import SECOND
 from keystead.services.auditing import record
-from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, ahead, open_chunk, opened_box, part_of_object
+from keystead.services.file_chunks import AHEAD, Ahead, ChunkGone, in_advance, open_chunk, opened_box, part_of_object
 from keystead.services.file_nodes import Trunk, Walk, not_a_file, not_found, open_of_file
 from keystead.services.sites import opened_site, reopened
 
@@ -259,7 +259,7 @@ def read_many(services: Services, call: Call, opened: OpenSite, parts: Sequence[
     """
     guard = Guard(services, call, opened)
     groups = list(_side_by_side(parts))
-    for group, got in zip(groups, ahead(_getting(services, group) for group in groups), strict=True):
+    for group, got in zip(groups, in_advance(_getting(services, group) for group in groups), strict=True):
         guard.check()
         if len(group) == 1:
             yield group[0], got if got is not None else _again(services, call, group[0])

@@ -429,10 +429,8 @@ def test_many_nodes_and_their_current_versions_are_found_at_once(db: SqlDatabase
         for nothing in (tx.files.named(site.id, folder.id, []), tx.files.named(other.id, folder.id, hashes)):
             assert nothing == []
         ids = [fresh(), outside.id, *(one.id for one in inside)]
-        assert tx.files.nodes(site.id, ids) == {one.id: one for one in (outside, *inside)}
         assert tx.files.current(site.id, ids) == {one.node_id: one for one in versions if one.number == 2}
-        assert tx.files.nodes(other.id, ids) == {} == tx.files.current(other.id, ids)
-        assert tx.files.nodes(site.id, []) == {} == tx.files.current(site.id, [])
+        assert tx.files.current(other.id, ids) == {} == tx.files.current(site.id, [])
 
 
 def _by_id(one: Node) -> str:
@@ -780,7 +778,6 @@ HOT: dict[str, tuple[str, Callable[[Tx, Any], object]]] = {
         "uq_file_nodes_site_id_name_hash",
         lambda tx, m: tx.files.named(m.site.id, m.site.id, [one.name_hash for one in m.nodes[:5]]),
     ),
-    "nodes": ("file_nodes", lambda tx, m: tx.files.nodes(m.site.id, [one.id for one in m.nodes[:5]])),
     "current": ("file_versions", lambda tx, m: tx.files.current(m.site.id, [one.id for one in m.nodes[:5]])),
     "node": ("file_nodes", lambda tx, m: tx.files.node(m.site.id, m.nodes[7].id)),
     "placed": ("ix_file_nodes_site_id_place_id", lambda tx, m: tx.files.placed(m.site.id, 0, 63)),

@@ -39,7 +39,6 @@ _site_nodes = select(*_NODE).where(file_nodes.c.site_id == bindparam("site"))
 # A name's hash covers its folder: the parent need not be searched for, but must be it.
 _CHILD = Lookup(_site_nodes.where(file_nodes.c.name_hash == bindparam("hash"), _is(file_nodes.c.parent_id, "parent")))
 _NAMED = Lookup(_site_nodes.where(AmongHashes(file_nodes.c.name_hash, "hashes"), _is(file_nodes.c.parent_id, "parent")))
-_NODES = Lookup(select(*_NODE).where(Among(file_nodes.c.id, "nodes"), _is(file_nodes.c.site_id, "site")))
 _BY_ID = Lookup(select(*_NODE).where(file_nodes.c.id == bindparam("node"), _is(file_nodes.c.site_id, "site")))
 _children = _site_nodes.where(file_nodes.c.parent_id == bindparam("parent"))
 _CHILDREN = Lookup(_children.order_by(file_nodes.c.id))
@@ -134,10 +133,6 @@ class SqlFileRows:
     def node(self, site_id: str, node_id: str) -> Node | None:
         row = _BY_ID.first(self._connection, site=site_id, node=node_id)
         return _node(row) if row else None
-
-    def nodes(self, site_id: str, node_ids: Sequence[str]) -> dict[str, Node]:
-        rows = _NODES.all(self._connection, site=site_id, nodes=listed(self._connection, node_ids))
-        return {row[0]: _node(row) for row in rows}
 
     def placed(self, site_id: str, first: int, last: int) -> list[Node]:
         return [_node(row) for row in _PLACED.all(self._connection, site=site_id, first=first, last=last)]
