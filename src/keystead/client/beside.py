@@ -98,7 +98,7 @@ class Beside:
         """
         data = receive(self._in.fileno())
         if data is None:
-            raise Unavailable("helper_ended", "the process that reads or writes the files ended before it was done", "try again")
+            raise Unavailable("helper_ended", "the process that writes the files ended before it was done", "try again")
         return decode(data)
 
 

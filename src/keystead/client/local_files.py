@@ -76,7 +76,7 @@ def write_file(path: Path, chunks: Iterable[Readable], modified: datetime | None
 
 
 def write_small_file(folder: str, name: str, parts: Iterable[memoryview], modified: datetime) -> None:
-    """The same for a small file that is there whole; text in place of paths, for this is done thousands of times."""
+    """The same for a small file, through no buffer; text in place of paths, for this is done thousands of times."""
     with _created(folder, name, modified) as descriptor:
         for part in parts:
             direct_io.write(descriptor, part)

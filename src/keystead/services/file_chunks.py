@@ -56,17 +56,6 @@ _fetches = ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch-chunks")
 _buffers = Buffers(OBJECT_BYTES, KEPT_BUFFERS)
 
 
-def slices(data: Readable) -> Iterator[Readable]:
-    """The chunks of what is there whole."""
-    if len(data) <= CHUNK_BYTES:
-        if len(data):
-            yield data
-        return
-    view = memoryview(data)
-    for start in range(0, len(view), CHUNK_BYTES):
-        yield view[start : start + CHUNK_BYTES]
-
-
 def cut(body: Iterable[Readable], size: int | None = None) -> Iterator[memoryview]:
     """A stream in pieces of exactly a chunk, the last one shorter; nothing is copied that comes whole.
 
@@ -78,7 +67,7 @@ def cut(body: Iterable[Readable], size: int | None = None) -> Iterator[memoryvie
     Yields:
         Views that are good until the next one is asked for.
     """
-    buffer = _buffers.take()
+    buffer: memoryview | None = None  # what comes whole needs none
     used = came = 0
     try:
         for piece in body:
@@ -89,16 +78,19 @@ def cut(body: Iterable[Readable], size: int | None = None) -> Iterator[memoryvie
                     yield view[:CHUNK_BYTES]
                     view = view[CHUNK_BYTES:]
                     continue
+                if buffer is None:
+                    buffer = _buffers.take()
                 taken = min(CHUNK_BYTES - used, len(view))
                 buffer[used : used + taken] = view[:taken]
                 used, view = used + taken, view[taken:]
                 if used == CHUNK_BYTES:
                     yield buffer[:used]
                     used = 0
-        if used:
+        if buffer is not None and used:
             yield buffer[:used]
     finally:
-        _buffers.give(buffer)
+        if buffer is not None:
+            _buffers.give(buffer)
 
 
 class ChunkWriter:

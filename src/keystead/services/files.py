@@ -35,7 +35,7 @@ from keystead.services.file_changes import (
     over_quota,
     put_version,
 )
-from keystead.services.file_chunks import ChunkWriter, cut, slices
+from keystead.services.file_chunks import ChunkWriter, cut
 from keystead.services.file_nodes import (
     Trunk,
     Walk,
@@ -230,8 +230,9 @@ def put(
             content.add(piece)
         if size is not None and content.size != size:
             raise InvalidRequest("upload_cut_off", f"the file ended after {content.size} bytes of {size}", "send it again")
-        if base is not None and content.is_same(media_type):
-            return Entry(base.node, target.names[-1], unchanged=True)
+        node = content.unchanged(media_type)
+        if node is not None:
+            return Entry(node, target.names[-1], unchanged=True)
         writer.finish()
         services.checkpoint("put: objects stored")
         return put_version(services, call, opened, target, content.draft(media_type, modified), writer)
@@ -328,14 +329,11 @@ def put_many(services: Services, call: Call, opened: OpenSite, files: Sequence[N
     with ChunkWriter(services, opened) as writer:
         drafts: list[Draft | Entry] = []
         for index, (target, file) in enumerate(zip(targets, files, strict=True)):
-            base = bases.get(index)
-            content = _Content(writer, opened, target.node_id, base)
-            for piece in slices(file.data):
+            content = _Content(writer, opened, target.node_id, bases.get(index))
+            for piece in cut((file.data,), sizes[index]):
                 content.add(piece)
-            if base is not None and content.is_same(file.media_type):
-                drafts.append(Entry(base.node, target.names[-1], unchanged=True))
-            else:
-                drafts.append(content.draft(file.media_type, file.modified))
+            node = content.unchanged(file.media_type)
+            drafts.append(content.draft(file.media_type, file.modified) if node is None else Entry(node, target.names[-1], unchanged=True))
         writer.finish()
         services.checkpoint("put: objects stored")
 
@@ -592,12 +590,11 @@ class _Content:
             self._entries.append(self._writer.add(self._node_id, piece, digest))
         self.size += len(piece)
 
-    def is_same(self, media_type: str) -> bool:
-        """Whether the version before has just this."""
-        if self._base is None:
-            return False
-        manifest = self._base.manifest
-        return tuple(self._entries) == manifest.entries and media_type in ("", manifest.media_type)
+    def unchanged(self, media_type: str) -> Node | None:
+        """The file as it is, if the version before has just this."""
+        if self._base is None or tuple(self._entries) != self._base.manifest.entries:
+            return None
+        return self._base.node if media_type in ("", self._base.manifest.media_type) else None
 
     def draft(self, media_type: str, modified: int | None) -> Draft:
         """What is to be committed; the writer has no chunks of another file behind its own."""
@@ -654,11 +651,12 @@ def _bases(services: Services, tx: Tx, opened: OpenSite, targets: Sequence[Targe
     """The same for the files of a batch, by index: of those whose chunks might be the same."""
     walk, trunk = Walk(services, tx, opened), Trunk(tx, opened)
     walk.expect(target.names for target in targets)
-    found = {index: node for index, target in enumerate(targets) if (node := walk.find(target.names)) is not None}
     alike = {
         index: node
-        for index, node in found.items()
-        if node.kind is NodeKind.FILE and (node.size == sizes[index] or min(node.size, sizes[index]) >= CHUNK_BYTES)
+        for index, (target, size) in enumerate(zip(targets, sizes, strict=True))
+        if (node := walk.find(target.names)) is not None
+        and node.kind is NodeKind.FILE
+        and (node.size == size or min(node.size, size) >= CHUNK_BYTES)
     }
     rows = tx.files.current(opened.site.id, [node.id for node in alike.values()]) if alike else {}
     bases: dict[int, OpenFile] = {}
